@@ -1,0 +1,42 @@
+"""SceneModel: the contract that every method fulfils. Two verbs, and weights that save and load themselves."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from unscene.scenes import Decomposition, Scenes
+
+
+class Losses(NamedTuple):
+    """A training objective: ``total`` (scalar) is minimised, ``terms`` (named scalars, detached) are logged."""
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", tags=["unscene", "object-centric"]):
+    """A method for unsupervised scene decomposition.
+
+    Constructors take plain JSON-able hyper-parameters with the paper's values as defaults;
+    `save_pretrained(folder)` writes them to config.json beside model.safetensors, and
+    `from_pretrained(folder_or_hub_id)` (or `unscene.load`, which finds the class) reads them back.
+    """
+
+    @abstractmethod
+    def decompose(self, image: Tensor, *, num_slots: int | None = None) -> Decomposition:
+        """Decompose images (B, C, H, W) in [0, 1]; no labels, no gradients, any B, H, W and K the method allows."""
+
+    @abstractmethod
+    def loss(self, batch: Scenes, step: int) -> Losses:
+        """The training objective on a batch of Scenes at optimisation step ``step``; labels must not be read."""
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        super()._save_pretrained(save_directory)
+        config = {"method": type(self).__name__} | (self._hub_mixin_config or {})
+        (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
