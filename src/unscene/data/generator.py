@@ -1,0 +1,106 @@
+"""GeneratedScenes: what the generators share, and the random numbers that make scene i the same in every batch."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from unscene.data.dataset import SceneDataset
+from unscene.data.preprocess import to_grayscale
+from unscene.errors import InputError
+from unscene.scenes import Scenes
+
+SPLITS = ("train", "val", "test")
+GAMMA = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's increment, 2^64 over the golden ratio
+
+
+class Draws:
+    """Random numbers addressed by (scene, draw number): splitmix64 of one key per scene plus a counter.
+
+    A number depends on its scene's key and on how many were drawn before it for that scene,
+    never on the other scenes, so vectorised drawing stays a pure function of the scene.
+    """
+
+    def __init__(self, keys: np.ndarray, used: int = 0) -> None:
+        self.keys, self.used = keys, used  # (B,) uint64; draws made so far, the same for all B scenes
+
+    def __getitem__(self, scenes: np.ndarray) -> Draws:
+        """The draws of some of the scenes, going on from here: for rejection sampling."""
+        return Draws(self.keys[scenes], self.used)
+
+    def uniform(self, *shape: int) -> np.ndarray:
+        """(B, *shape) float64, uniform on [0, 1)."""
+        count = int(np.prod(shape))
+        counter = np.arange(self.used + 1, self.used + count + 1, dtype=np.uint64)
+        self.used += count
+        bits = _mix(self.keys[:, None] + GAMMA * counter) >> np.uint64(11)
+        return (bits * 2.0**-53).reshape(-1, *shape)
+
+    def integers(self, stop: int | np.ndarray, *shape: int) -> np.ndarray:
+        """(B, *shape) int64, uniform on 0..stop-1; ``stop`` broadcasts against the result."""
+        return (self.uniform(*shape) * stop).astype(np.int64)
+
+
+class GeneratedScenes(SceneDataset):
+    """Scenes drawn on demand; scene i is a pure function of (class, seed, split, i).
+
+    A subclass implements `generate(draws)`. The splits are independent random streams.
+    ``grayscale`` turns RGB images into their Rec. 601 luma (`to_grayscale`).
+    Raises InputError if ``num_scenes`` is below 1 or ``split`` is unknown.
+    """
+
+    def __init__(self, num_scenes: int, seed: int, split: str, grayscale: bool = False) -> None:
+        if num_scenes < 1:
+            raise InputError(f"num_scenes is {num_scenes}; ask for at least 1 scene")
+        if split not in SPLITS:
+            raise InputError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+        self.num_scenes, self.grayscale = num_scenes, grayscale
+        stream = f"{type(self).__name__}/{split}/{seed}".encode()
+        self._stream = np.uint64(int.from_bytes(hashlib.blake2b(stream, digest_size=8).digest(), "little"))
+
+    def __len__(self) -> int:
+        return self.num_scenes
+
+    def batch(self, indices: Sequence[int]) -> Scenes:
+        keys = _mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream)
+        scenes = self.generate(Draws(keys))
+        if self.grayscale and scenes["image"].shape[1] == 3:
+            scenes["image"] = to_grayscale(scenes["image"])
+        return scenes
+
+    @abstractmethod
+    def generate(self, draws: Draws) -> Scenes:
+        """One scene per key of ``draws``."""
+
+
+def assemble(image: np.ndarray, mask: np.ndarray, factors: dict[str, np.ndarray]) -> Scenes:
+    """Scenes of image (B, C, H, W), label map (B, H, W) and factors {name: (B, N - 1, ...)} of the objects.
+
+    Adds the background, entity 0, with factors 0, and the visibility of all N entities: whether
+    their id occurs in the label map.
+    """
+    with_background = {name: torch.from_numpy(_prepend_zero(value)) for name, value in factors.items()}
+    num_entities = next(iter(with_background.values())).shape[1]
+    pixels = mask.reshape(len(mask), -1)
+    visibility = torch.from_numpy(np.stack([(pixels == i).any(1) for i in range(num_entities)], axis=1))
+    return {
+        "image": torch.from_numpy(image),
+        "mask": torch.from_numpy(mask),
+        "factors": with_background | {"visibility": visibility},
+        "visibility": visibility,
+    }
+
+
+def _prepend_zero(value: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """splitmix64's output function (Steele, Lea and Flood, 2014): a bijection that scrambles 64 bits."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
