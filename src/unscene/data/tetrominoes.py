@@ -11,7 +11,7 @@ SIZE = 35  # image height and width
 NUM_PIECES = 3
 ATTEMPTS = 8  # placements tried at once; about one in three is free of overlap
 
-# The brightness of one block, 0-255: light from the right, as in the official images.
+# The brightness of one block, 0-255: bevelled and lit from above, as in the official images.
 BLOCK = np.array(
     [
         [191, 255, 255, 255, 223],
