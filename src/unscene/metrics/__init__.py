@@ -1,0 +1,24 @@
+"""How good is a decomposition? Pure float64 functions, one value per image, on the device of their inputs.
+
+Label maps are integer tensors (B, H, W) for images or (B, T, H, W) for videos; the ids need not be
+dense. A video is one set of pixels, so a slot that changes its object half-way costs score.
+An image in which there is nothing to measure scores NaN; means must leave it out and report n.
+`unscene.metrics.aggregate.ImageMean` turns any of them into a torchmetrics metric.
+"""
+
+from unscene.metrics.factors import pair_with_objects, predict_factors
+from unscene.metrics.iou import match_slots, miou, segmentation_covering
+from unscene.metrics.pixel import mse, normal_kl
+from unscene.metrics.rand_index import ari, fg_ari
+
+__all__ = [
+    "ari",
+    "fg_ari",
+    "match_slots",
+    "miou",
+    "mse",
+    "normal_kl",
+    "pair_with_objects",
+    "predict_factors",
+    "segmentation_covering",
+]
