@@ -145,7 +145,7 @@ def test_mixed_precision_autocasts():
 
 
 def test_table():
-    values = {"fg_ari": np.array([0.5, 1.0, np.nan]), "mse": np.full(3, np.nan)}
+    values = {"fg_ari": np.array([0.5, 1.0, np.nan, np.inf]), "mse": np.full(4, np.nan)}
     assert Evaluation(values, {}).table().splitlines() == [
         "metric            mean         std       n",
         "fg_ari            0.75        0.25       2",
@@ -182,6 +182,8 @@ def test_failed_save_leaves_nothing_behind(tmp_path):
         ),
         (ColourThresholds(), {"limit": 0}, "nothing to evaluate: the dataset has 7 scenes, limit is 0"),
         (ColourThresholds(), {"batch_size": 0}, "batch_size 0"),
+        (ColourThresholds(), {"seed": -1}, "seed is -1; it must not be negative"),
+        (ColourThresholds(), {"precision": "16"}, "precision '16' is not one of 32-true, bf16-mixed"),
     ],
 )
 def test_bad_input(model, options, message):

@@ -6,11 +6,11 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from unscene.data.dataset import collate
 from unscene.errors import InputError
 from unscene.models.base import SceneModel
 from unscene.scenes import Decomposition, Scenes
+
+PRECISIONS = ("32-true", "bf16-mixed")  # named as in Lightning
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Evaluation:
     meta: dict[str, Any]
 
     def summary(self) -> dict[str, dict[str, float | int | None]]:
-        """Per metric ``mean`` and ``std`` (population) over the images where it is defined, and their number ``n``."""
-        return {name: _summary(values[~np.isnan(values)]) for name, values in self.values.items()}
+        """Per metric ``mean`` and ``std`` (population) over the images where it is finite, and their number ``n``."""
+        return {name: _summary(values[np.isfinite(values)]) for name, values in self.values.items()}
 
     def table(self) -> str:
         """The summary as aligned text, one metric per line."""
@@ -74,7 +76,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    precision: str = "32-true",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Decompose the first ``limit`` scenes of a map-style dataset and score each.
@@ -87,13 +89,9 @@ def evaluate(
     of ``seed`` and the batch alone, and the global generators are left as they were. ``model`` is moved
     to ``device``. ``progress`` is called with (scenes done, scenes in all) after each batch.
 
-    Raises InputError for an empty selection, or for ``iterations`` of a model that has none.
+    Raises InputError for options that make no sense, an empty selection, or ``iterations`` of a model that has none.
     """
-    num_scenes = len(dataset) if limit is None else min(limit, len(dataset))
-    if num_scenes < 1 or batch_size < 1:
-        raise InputError(
-            f"nothing to evaluate: the dataset has {len(dataset)} scenes, limit is {limit} and batch_size {batch_size}"
-        )
+    num_scenes = _num_scenes(dataset, limit, batch_size, seed, precision)
     options = _options(model, num_slots, iterations)
     device = torch.device(device)
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -120,6 +118,20 @@ def evaluate(
     if "mask" not in batch:
         meta["note"] = "The dataset has no masks, so the segmentation could not be scored."
     return Evaluation({name: np.concatenate(values) for name, values in parts.items()}, meta)
+
+
+def _num_scenes(dataset: Sized, limit: int | None, batch_size: int, seed: int, precision: str) -> int:
+    """How many scenes to evaluate, if the options make sense."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must not be negative")
+    num_scenes = len(dataset) if limit is None else min(limit, len(dataset))
+    if num_scenes < 1 or batch_size < 1:
+        raise InputError(
+            f"nothing to evaluate: the dataset has {len(dataset)} scenes, limit is {limit} and batch_size {batch_size}"
+        )
+    return num_scenes
 
 
 def _options(model: SceneModel, num_slots: int | None, iterations: int | None) -> dict[str, int]:

@@ -82,6 +82,12 @@ def test_pairs_are_those_of_largest_overlap():
     assert torch.equal(paired["xy"], factors["xy"][[0, 0, 1], [1, 3, 2]])
 
 
+def test_data_without_factors():
+    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
+    with pytest.raises(InputError, match="the data has no factors"):
+        pair_with_objects(torch.zeros(1, 3, 4), labels, labels, {})
+
+
 @pytest.mark.parametrize(
     ("kinds", "fraction", "message"),
     [

@@ -105,6 +105,11 @@ def test_match_slots_takes_the_largest_overlap():
     assert match_slots(true, pred, num_objects=6).tolist() == [[4, 5, -1, 5, -1, -1], [6, -1, 1, -1, -1, -1]]
 
 
+def test_match_slots_of_any_integer_type():
+    true, pred = torch.tensor([[[0, 2]]], dtype=torch.uint16), torch.tensor([[[3, 200]]], dtype=torch.uint8)
+    assert match_slots(true, pred).tolist() == [[3, -1, 200]]
+
+
 def test_match_slots_refuses_unknown_objects():
     with pytest.raises(InputError, match="true has the id 3 but num_objects is 3"):
         match_slots(torch.tensor([[0, 3]]), torch.tensor([[0, 1]]), num_objects=3)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from unscene.errors import InputError
 
-MAX_PIXELS = 2**20  # per chunk: bounds the int64 temporaries, and keeps B * N * K below 2^63
+MAX_PIXELS = 2**20  # per chunk: 8 MiB for each int64 temporary
 MAX_CELLS = 2**26  # per chunk: 512 MiB of counts
 FEW_IDS = 64  # ids below this are used as they are; counting empty rows is cheaper than sorting pixels
 

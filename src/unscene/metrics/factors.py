@@ -28,8 +28,11 @@ def pair_with_objects(
     """The slot of every visible object, and that object's factors, in the order of the images.
 
     ``segmentation`` holds slot indices, ``mask`` true ids; the background and objects without a
-    visible pixel are left out. ``factors`` are those of Scenes: entry i describes id i.
+    visible pixel are left out. ``factors`` are those of Scenes: entry i describes id i. All on one
+    device; fold the frames of a video into B.
     """
+    if not factors:
+        raise InputError("the data has no factors to pair slots with; choose a dataset that lists them")
     num_objects = next(iter(factors.values())).shape[1]
     slot_of = match_slots(mask, segmentation, num_objects)
     slot_of[:, 0] = -1

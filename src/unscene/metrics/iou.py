@@ -57,7 +57,7 @@ def match_slots(
     id plus 1. Not one-to-one: two objects that a model paints with one slot both get that slot. This is
     the matching by mask overlap of IODINE's factor prediction (Greff et al., 2019).
     """
-    highest = int(true.max())
+    highest = int(true.long().max())  # long: torch has no max of uint16
     if num_objects is None:
         num_objects = highest + 1
     elif num_objects <= highest:
