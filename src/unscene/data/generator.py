@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -34,7 +35,7 @@ class Draws:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """(B, *shape) float64, uniform on [0, 1)."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         counter = np.arange(self.used + 1, self.used + count + 1, dtype=np.uint64)
         self.used += count
         bits = _mix(self.keys[:, None] + GAMMA * counter) >> np.uint64(11)
