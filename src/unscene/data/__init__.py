@@ -1,0 +1,23 @@
+"""Scenes from generators, files and folders. Everything is imported on first use, so that h5py stays optional weight."""
+
+from importlib import import_module
+
+_MODULES = {
+    "SceneDataset": "dataset",
+    "collate": "dataset",
+    "Tetrominoes": "tetrominoes",
+    "MultiDSprites": "multi_dsprites",
+    "Shapes": "shapes",
+    "TFRecordScenes": "tfrecord_scenes",
+    "HDF5Scenes": "hdf5",
+    "save_hdf5": "hdf5",
+    "ImageFolder": "folder",
+    "open_dataset": "open",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

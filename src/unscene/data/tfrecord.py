@@ -1,0 +1,110 @@
+"""TFRecord files of tf.train.Example messages, read without TensorFlow.
+
+A file is a sequence of records, each: length (uint64), masked CRC32C of the length, payload, masked
+CRC32C of the payload; little-endian, the whole file GZIP, ZLIB or not compressed.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from unscene.data.crc32c import masked_crc32c
+from unscene.errors import InputError
+
+HEADER = struct.Struct("<QI")  # payload length and its checksum
+ZLIB_OR_GZIP = zlib.MAX_WBITS | 32  # zlib's flag to recognise either header
+CHUNK = 1 << 16
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The payloads of a TFRecord file in order, every checksum verified.
+
+    Raises InputError, with the record's number (from 0) and its offset in the decompressed stream,
+    if the file is missing, empty, truncated, damaged, or no TFRecord file at all.
+    """
+    if not path.is_file():
+        raise InputError(f"TFRecord file {path} does not exist")
+    number, offset = 0, 0
+    with path.open("rb") as file:
+        stream = _decompressed(file)
+        try:
+            while (payload := _read_record(stream)) is not None:
+                yield payload
+                number, offset = number + 1, offset + HEADER.size + len(payload) + 4
+        except EOFError:
+            raise InputError(f"{path} is truncated in record {number} (offset {offset}); download it again") from None
+        except (_ChecksumError, zlib.error) as error:
+            if number == 0 and not isinstance(error, _PayloadError):
+                raise InputError(f"{path} is not a TFRecord file, or damaged from its start") from None
+            raise InputError(f"{path} is damaged: {error} in record {number} (offset {offset})") from None
+    if number == 0:
+        raise InputError(f"{path} is empty; it holds no records")
+
+
+class _ChecksumError(Exception):
+    pass
+
+
+class _PayloadError(_ChecksumError):
+    """The header was right, so this is a TFRecord file."""
+
+
+def _read_record(stream: BinaryIO) -> bytes | None:
+    """The next payload; None at the end of the stream."""
+    header = stream.read(HEADER.size)
+    if not header:
+        return None
+    length, length_crc = HEADER.unpack(_complete(header, HEADER.size))
+    if masked_crc32c(header[:8]) != length_crc:
+        raise _ChecksumError("the length checksum does not match")
+    payload = _complete(stream.read(length), length)
+    (payload_crc,) = struct.unpack("<I", _complete(stream.read(4), 4))
+    if masked_crc32c(payload) != payload_crc:
+        raise _PayloadError("the payload checksum does not match")
+    return payload
+
+
+def _complete(data: bytes, length: int) -> bytes:
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+def _decompressed(file: BinaryIO) -> BinaryIO:
+    """A stream of the decompressed bytes; a valid record header tells an uncompressed file."""
+    header = file.read(HEADER.size)
+    file.seek(0)
+    if len(header) == HEADER.size and masked_crc32c(header[:8]) == HEADER.unpack(header)[1]:
+        return file
+    compressed = header[:2] == b"\x1f\x8b" or (header[:1] == b"\x78" and int.from_bytes(header[:2]) % 31 == 0)
+    return io.BufferedReader(_Inflated(file), CHUNK) if compressed else file
+
+
+class _Inflated(io.RawIOBase):
+    """The bytes of a ZLIB stream or of the members of a GZIP file; EOFError if the last is incomplete."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._inflater = file, zlib.decompressobj(ZLIB_OR_GZIP)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        data = b""
+        while not data:
+            waiting = self._inflater.unused_data if self._inflater.eof else self._inflater.unconsumed_tail
+            compressed = waiting or self._file.read(CHUNK)
+            if self._inflater.eof:
+                if not compressed:
+                    return 0
+                self._inflater = zlib.decompressobj(ZLIB_OR_GZIP)
+            data = self._inflater.decompress(compressed, len(buffer))
+            if not (data or compressed or self._inflater.eof):
+                raise EOFError
+        buffer[: len(data)] = data
+        return len(data)
