@@ -1,0 +1,39 @@
+"""unscene: unsupervised scene decomposition. Images and videos in, objects out.
+
+Names are imported when they are first used, so that ``import unscene`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unscene import data, metrics
+    from unscene.errors import InputError
+    from unscene.models.base import SceneModel
+    from unscene.models.iodine import IODINE
+    from unscene.pretrained import load
+    from unscene.scenes import Decomposition
+
+__all__ = ["IODINE", "Decomposition", "InputError", "SceneModel", "data", "load", "metrics"]
+
+_HOME = {
+    "IODINE": "unscene.models.iodine",
+    "Decomposition": "unscene.scenes",
+    "InputError": "unscene.errors",
+    "SceneModel": "unscene.models.base",
+    "load": "unscene.pretrained",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in __all__:
+        return import_module(f"unscene.{name}")
+    raise AttributeError(f"module 'unscene' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""What the verbs of the command line need beyond calling the library."""

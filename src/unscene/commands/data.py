@@ -1,0 +1,89 @@
+"""`unscene data generate | convert | inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unscene.commands.output import progress, write_json
+
+
+def generate(
+    dataset: str,
+    out: Path,
+    *,
+    train: int = 60_000,
+    val: int = 320,
+    test: int = 320,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Draw a synthetic dataset and store it as HDF5.
+
+    Args:
+        dataset: tetrominoes, shapes, multi_dsprites, or with its variant: multi_dsprites/binarized.
+        out: the HDF5 file.
+        train: scenes in that split; 0 leaves it out.
+        val: likewise.
+        test: likewise.
+        options: of the generator, such as --options.seed 1.
+    """
+    from unscene.data import open_dataset, save_hdf5
+
+    sizes = {"train": train, "val": val, "test": test}
+    splits = {
+        split: open_dataset(dataset, split, num_scenes=num_scenes, **(options or {}))
+        for split, num_scenes in sizes.items()
+        if num_scenes != 0
+    }
+    save_hdf5(splits, out, progress)
+    print(out)
+
+
+def convert(source: str, out: Path, *, splits: str = "train,val,test", options: dict[str, Any] | None = None) -> None:
+    """Store any dataset that can be read (TFRecord files, a folder of images) as HDF5.
+
+    Args:
+        source: file, folder or glob pattern.
+        out: the HDF5 file.
+        splits: which to convert, separated by commas.
+        options: of the reader, such as --options.mask_root FOLDER or --options.kind tetrominoes.
+    """
+    from unscene.data import open_dataset, save_hdf5
+
+    save_hdf5({split: open_dataset(source, split, **(options or {})) for split in splits.split(",")}, out, progress)
+    print(out)
+
+
+def inspect(
+    source: str,
+    *,
+    split: str | None = "train",
+    limit: int | None = 1000,
+    sheet: Path | None = None,
+    count: int = 16,
+    options: dict[str, Any] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Print counts and factor ranges of a dataset, and draw a contact sheet with masks.
+
+    Args:
+        source: dataset name, file or folder.
+        split: of the data; null for all of a folder or TFRecord file.
+        limit: look at the first so many scenes.
+        sheet: draw the contact sheet into this file (PNG, PDF or SVG).
+        count: number of scenes on it.
+        options: of the dataset, such as --options.mask_root FOLDER.
+        json: also write the numbers to this file.
+    """
+    from unscene.data import open_dataset
+    from unscene.data.summary import format_summary, summarise
+
+    dataset = open_dataset(source, split, **(options or {}))
+    summary = summarise(dataset, limit)
+    print(format_summary(summary))
+    write_json(summary, json)
+    if sheet is not None:
+        from unscene.figures import contact_sheet
+
+        contact_sheet(dataset, count).savefig(sheet)
+        print(sheet)

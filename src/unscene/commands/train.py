@@ -1,0 +1,89 @@
+"""`unscene train RECIPE [overrides]`: the recipe's YAML, then the command line on top of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch import Trainer
+from torch.optim import Optimizer
+
+import unscene.data.open  # noqa: F401  imports the datasets, which recipes call by the name of the class alone
+from unscene import pretrained, recipes
+from unscene.commands.parser import Parser
+from unscene.models.base import SceneModel
+from unscene.training.data import SceneData
+from unscene.training.module import seed_all
+from unscene.training.run import FIXED, RunFolder, train
+from unscene.training.schedules import Constant, Schedule
+
+# Options of Lightning's Trainer that a run fixes, or that make no sense for one endless epoch of training.
+HIDDEN = {
+    *FIXED,
+    *("logger", "plugins", "default_root_dir", "min_epochs", "min_steps", "fast_dev_run", "overfit_batches"),
+    *("limit_test_batches", "limit_predict_batches", "limit_train_batches", "reload_dataloaders_every_n_epochs"),
+    *("inference_mode", "barebones", "enable_autolog_hparams", "model_registry", "enable_model_summary"),
+}
+
+
+def main(args: list[str]) -> RunFolder | None:
+    """Train as the arguments say; the first one that is no option is the recipe."""
+    parser = make_parser()
+    if args and not args[0].startswith("-"):
+        recipe, *overrides = args
+        args = ["--config", str(recipes.find(recipe)), *overrides]
+        parser.set_defaults({"run": f"runs/{recipe if recipe in recipes.names() else Path(recipe).stem}"})
+    elif not any("help" in arg or arg == "-h" for arg in args):
+        parser.error("train needs a recipe: a name that `unscene recipes` lists, or a YAML file")
+    config = parser.parse_args(args)
+    config.about = {"recipe": recipe} | config.about
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # neither tips nor a summary of hardware
+    return run(parser, config)
+
+
+def run(parser: Parser, config: Namespace) -> RunFolder:
+    """Build what the configuration describes and train it."""
+    seed_all(config.seed)  # the model's initialisation
+    parts = parser.instantiate(config)
+    return train(
+        parts.model,
+        parts.data,
+        parts.optimizer,
+        run=parts.run,
+        schedule=parts.schedule,
+        seed=parts.seed,
+        checkpoint_every=parts.checkpoint_every,
+        keep_checkpoints=parts.keep_checkpoints,
+        ckpt_path=parts.ckpt_path,
+        config=parser.dump(config.clone().update(None, "ckpt_path")),  # to train again, not to continue
+        **parts.trainer.as_dict(),
+    )
+
+
+def make_parser() -> Parser:
+    """Everything that a recipe may say, with its types, defaults and help."""
+    pretrained.methods()  # imported, so that recipes may call them by the name of the class alone
+    parser = Parser(
+        prog="unscene train",
+        usage="unscene train RECIPE [options]",
+        description="Train a model. RECIPE is a name that `unscene recipes` lists or a YAML file; "
+        "options replace what it says. Several --config files may be given, the later ones win.",
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="another YAML file on top of the recipe")
+    parser.add_argument("--about", type=dict[str, Any], default={}, help="for people: paper, published values")
+    parser.add_argument("--run", type=str, default="runs/unnamed", help="folder for logs, checkpoints and weights")
+    parser.add_argument("--seed", type=int, default=0, help="of the initialisation, the order of samples, the noise")
+    parser.add_argument("--ckpt_path", type=str | None, help="`last` or a file: continue from that checkpoint")
+    parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
+    parser.add_argument("--keep_checkpoints", type=int, default=3, help="number of checkpoints that remain")
+    parser.add_argument("--model", type=SceneModel, required=True, help="the method and its hyper-parameters")
+    parser.add_class_arguments(SceneData, "data")
+    parser.link_arguments("seed", "data.seed")
+    parser.add_argument("--optimizer", type=Callable[[Iterable], Optimizer], required=True, help="of torch.optim")
+    parser.add_argument("--schedule", type=Schedule, default=Constant(), help="of the learning rate, by steps")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=HIDDEN)
+    parser.set_defaults({"trainer.val_check_interval": 1000})
+    return parser

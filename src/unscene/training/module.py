@@ -1,0 +1,112 @@
+"""SceneModule: the Lightning module around a SceneModel. Optimiser, logging, validation and the step's random seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from unscene.errors import InputError
+from unscene.metrics import ari, fg_ari, mse
+from unscene.metrics.aggregate import ImageMean
+from unscene.models.base import Losses, SceneModel
+from unscene.scenes import Scenes
+from unscene.training.schedules import Constant, Schedule
+
+OptimizerFactory = Callable[[Iterable], Optimizer]
+
+
+class TrainingDiverged(InputError):
+    """The loss is no longer finite; raised before the weights are touched by it."""
+
+
+class SceneModule(LightningModule):
+    """Trains any SceneModel.
+
+    All randomness of a training step (torch, numpy, random) is seeded from (seed, step, rank)
+    before it. So a resumed run draws the same noise as an uninterrupted one, whatever validation,
+    logging or data workers drew in between, and processes draw different noise.
+
+    Args:
+        model: what is trained.
+        optimizer: builds the optimiser from the parameters.
+        schedule: factor on its learning rate.
+        seed: of the noise in training and validation steps.
+    """
+
+    def __init__(
+        self, model: SceneModel, optimizer: OptimizerFactory, schedule: Schedule | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.model, self.optimizer, self.schedule, self.seed = model, optimizer, schedule or Constant(), seed
+        self.scores = nn.ModuleDict({"mse": ImageMean(mse), "ari": ImageMean(ari), "fg_ari": ImageMean(fg_ari)})
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self.optimizer(self.model.parameters())
+        # A lambda, because LambdaLR would save a callable object's attributes and, on resuming, quietly put
+        # the old ones in place of what the user asks for now.
+        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Scenes, batch_idx: int) -> None:
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        seed_all(self.seed, self.global_step, part, self.global_rank)
+
+    def training_step(self, batch: Scenes, batch_idx: int) -> Tensor:
+        losses = self.model.loss(batch, self.global_step)
+        check_finite(losses, self.global_step)
+        self.log("loss", losses.total, prog_bar=True, sync_dist=True)
+        self.log_dict(losses.terms, sync_dist=True)
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return losses.total
+
+    def on_validation_start(self) -> None:
+        seed_all(self.seed, self.global_rank)  # the same noise every time: curves show the model, not the draw
+
+    def validation_step(self, batch: Scenes, batch_idx: int) -> None:
+        decomposition = self.model.decompose(batch["image"])
+        self._score("mse", batch["image"], decomposition.reconstruction)
+        if "mask" in batch:
+            self._score("ari", batch["mask"], decomposition.segmentation)
+            self._score("fg_ari", batch["mask"], decomposition.segmentation)
+
+    def _score(self, name: str, *inputs: Tensor) -> None:
+        self.scores[name].update(*inputs)
+        self.log(f"val/{name}", self.scores[name], on_epoch=True, prog_bar=True)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        for name in sorted(ours.keys() | theirs.keys()):
+            here, there = (tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs))
+            if here != there:
+                raise InputError(
+                    f"the checkpoint belongs to another model: {name} is {there} there and {here} here; "
+                    "continue with the method and hyper-parameters it was trained with"
+                )
+
+
+def seed_all(*key: int) -> None:
+    """Seed torch (every device), numpy and random from a tuple of non-negative integers."""
+    torch_seed, other_seed = np.random.SeedSequence(key).generate_state(2)
+    torch.manual_seed(int(torch_seed))
+    np.random.seed(other_seed)
+    random.seed(int(other_seed))
+
+
+def check_finite(losses: Losses, step: int) -> None:
+    """Raise TrainingDiverged if the total loss is NaN or infinite, naming the terms that are."""
+    if losses.total.isfinite():  # one synchronisation, while the backward pass is not yet queued
+        return
+    terms = {name: value.item() for name, value in losses.terms.items() if not value.isfinite()}
+    named = ", ".join(f"{name} = {value}" for name, value in terms.items()) or f"total = {losses.total.item()}"
+    raise TrainingDiverged(
+        f"the loss is not finite at step {step}: {named}; lower the learning rate or clip gradients, "
+        "then continue from the last checkpoint, which is intact"
+    )

@@ -1,0 +1,121 @@
+"""One training: the run folder, and the Trainer that fills it."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from unscene.errors import InputError
+from unscene.models.base import SceneModel
+from unscene.training.callbacks import StepProgress, Throughput
+from unscene.training.checkpoint import LAST, AtomicCheckpointIO, Checkpoints, write_atomically
+from unscene.training.data import SceneData
+from unscene.training.logger import MetricsFile
+from unscene.training.module import OptimizerFactory, SceneModule
+from unscene.training.schedules import Schedule
+
+# Ours, not the user's: training is one endless epoch counted in steps, and has its own sampler, logs and checkpoints.
+FIXED = {
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,
+    "enable_checkpointing": False,
+}
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a training keeps its things."""
+
+    path: Path
+
+    config = property(lambda self: self.path / "config.yaml")
+    metrics = property(lambda self: self.path / "metrics.csv")
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    model = property(lambda self: self.path / "model")
+
+    def start(self, ckpt_path: str | Path | None) -> Path | None:
+        """The checkpoint to continue from, None for a new training; refuses to mix a new one with an old one."""
+        last = self.checkpoints / LAST
+        if ckpt_path is None:
+            if last.exists():
+                raise InputError(
+                    f"{self.path} already holds a training; continue it with --ckpt_path last, "
+                    "or name another folder with --run"
+                )
+            return None
+        checkpoint = last if str(ckpt_path) == "last" else Path(ckpt_path)
+        if not checkpoint.is_file():
+            raise InputError(f"there is no checkpoint {checkpoint} to continue from; leave out --ckpt_path to start")
+        return checkpoint
+
+
+def train(
+    model: SceneModel,
+    data: SceneData,
+    optimizer: OptimizerFactory,
+    *,
+    run: Path | str,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    checkpoint_every: int = 1000,
+    keep_checkpoints: int = 3,
+    ckpt_path: str | Path | None = None,
+    config: str | None = None,
+    **trainer_options: Any,
+) -> RunFolder:
+    """Train ``model`` on ``data`` and leave logs, checkpoints and weights in the folder ``run``.
+
+    Args:
+        model: the model, initialised; seed before building it.
+        data: what it is trained on.
+        optimizer: builds the optimiser from the parameters, for example ``partial(Adam, lr=3e-4)``.
+        run: folder of this training. A folder that holds a training already is only continued.
+        schedule: of the learning rate; by default constant.
+        seed: of the noise in training.
+        checkpoint_every: optimisation steps between two checkpoints.
+        keep_checkpoints: how many of them remain.
+        ckpt_path: ``last``, or a file, to continue from.
+        config: text of config.yaml, for the record.
+        trainer_options: for `lightning.pytorch.Trainer`.
+    """
+    folder = RunFolder(Path(run))
+    checkpoint = folder.start(ckpt_path)
+    checkpoints = Checkpoints(folder.checkpoints, folder.model, checkpoint_every, keep_checkpoints)
+    trainer = make_trainer(folder, [checkpoints, Throughput()], validate=data.val is not None, **trainer_options)
+    if trainer.is_global_zero:
+        if config is not None:
+            write_atomically(folder.config, config.encode())
+        if checkpoint is None:
+            folder.metrics.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    module = SceneModule(model, optimizer, schedule, seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers")  # generators need none
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # inside Lightning
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+    return folder
+
+
+def make_trainer(folder: RunFolder, own_callbacks: list, *, validate: bool, **options: Any) -> Trainer:
+    """Lightning's Trainer with the loggers, callbacks and checkpoint writer of a run."""
+    callbacks = [*own_callbacks, *(options.pop("callbacks", None) or [])]
+    if options.get("enable_progress_bar") is not False:
+        callbacks.append(StepProgress(refresh_rate=5))
+    if not validate:
+        options["limit_val_batches"] = 0
+    folder.path.mkdir(parents=True, exist_ok=True)
+    loggers = [MetricsFile(folder.metrics), TensorBoardLogger(folder.path, name="tensorboard", version="")]
+    return Trainer(
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=folder.path,
+        **FIXED,
+        **options,
+    )
