@@ -28,13 +28,13 @@ from jaxtyping import Float
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from unscene.data.folder import IMAGES
+from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
 from unscene.figures import decomposition_panel, overlay, palette
 from unscene.figures.colours import to_rgba
 from unscene.models.base import SceneModel
 from unscene.scenes import Decomposition
-
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def export_decompositions(
@@ -71,9 +71,9 @@ def list_images(paths: Sequence[str | Path]) -> list[Path]:
     files: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
             if not inside:
-                raise InputError(f"no images in folder {path}; looked for {', '.join(sorted(SUFFIXES))}")
+                raise InputError(f"no images in folder {path}; looked for {', '.join(sorted(IMAGES))}")
             files |= dict.fromkeys(inside)
         elif path.is_file():
             files[path] = None
@@ -91,11 +91,10 @@ def read_image(path: Path, channels: int, image_size: tuple[int, int] | None = N
         raise InputError(f"cannot read image {path}: {error}; convert it to PNG or JPEG") from error
     if picture.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip to 8
         picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
-    picture = picture.convert("L" if channels == 1 else "RGB")
+    picture = picture.convert("RGB")
     if image_size is not None:
         picture = picture.resize(image_size[::-1], Image.Resampling.BILINEAR)
-    pixels = torch.from_numpy(np.array(picture, dtype=np.float32) / 255)
-    return pixels.unsqueeze(0) if channels == 1 else pixels.movedim(-1, 0)
+    return pixels_to_image(torch.from_numpy(np.array(picture)), channels == 1)
 
 
 def _check_settings(model: SceneModel, settings: dict[str, int]) -> None:

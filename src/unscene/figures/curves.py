@@ -13,7 +13,7 @@ from unscene.errors import InputError
 from unscene.figures.colours import palette
 from unscene.figures.grid import INK
 
-SCORES = {"fg_ari", "ari", "miou", "miou_fg", "segmentation_covering"}  # quantities that live in [0, 1]
+SCORES = {"fg_ari", "ari", "miou", "miou_fg", "covering"}  # quantities that live in [0, 1]
 COLUMNS = 3
 SMOOTH_ABOVE = 100  # points; noisier curves get a running mean over a fiftieth of their length
 
@@ -66,7 +66,7 @@ def _style(axes: Axes, quantity: str, legend: bool) -> None:
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.patch.set_alpha(0)
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.5)
-    axes.ticklabel_format(axis="x", scilimits=(-3, 5))
+    axes.ticklabel_format(scilimits=(-3, 5))
     axes.xaxis.get_offset_text().set(fontsize=7, color=INK)
     axes.yaxis.get_offset_text().set(fontsize=7, color=INK)
     if quantity in SCORES:

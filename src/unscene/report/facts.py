@@ -1,0 +1,72 @@
+"""What the head of the page and its table of scores say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from unscene.errors import InputError
+from unscene.report.run import Run
+
+METRICS = {
+    "fg_ari": "FG-ARI",
+    "ari": "ARI",
+    "miou": "mIoU",
+    "miou_fg": "mIoU of objects",
+    "covering": "Segmentation covering",
+    "mse": "MSE",
+    "kl": "KL (nats)",
+}
+
+
+def facts(config: Mapping[str, Any], evaluation: Mapping[str, Any], run: Run) -> dict[str, str]:
+    """What was trained on what, when and how long, as far as the folder tells."""
+    about, meta = config.get("about") or {}, evaluation.get("meta", {})
+    data = config.get("data") or {}
+    found = {
+        "Method": about.get("method") or _class_name(config.get("model")) or meta.get("model"),
+        "Data": about.get("dataset") or _class_name(data.get("train")) or meta.get("dataset"),
+        "Paper": about.get("paper"),
+        "Steps": _logged(run, "step", np.max),
+        "Images per second": _logged(run, "images_per_second", np.median),
+        "Batch size": data.get("batch_size"),
+        "Seed": config.get("seed"),
+        "Last weights": _date(run),
+        "Evaluated on": meta.get("device"),
+        "Slots": meta.get("num_slots"),
+        "Iterations": meta.get("iterations"),
+        "Versions": f"unscene {version('unscene')}, torch {version('torch')}",
+    }
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def scores(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of the table: name, mean, std, n measured here, and the published value where the recipe knows one."""
+    published = (config.get("about") or {}).get("published") or {}
+    return [
+        {"name": label, "published": published.get(name), **evaluation["metrics"][name]}
+        for name, label in METRICS.items()
+        if name in evaluation["metrics"]
+    ]
+
+
+def _class_name(settings: Mapping[str, Any] | None) -> str | None:
+    return settings["class_path"].rpartition(".")[2] if settings else None
+
+
+def _logged(run: Run, column: str, summary: Callable[[np.ndarray], float]) -> str | None:
+    """A number that sums up a column of metrics.csv, None if there is no such column."""
+    try:
+        values = run.metrics[column]
+    except (InputError, KeyError):
+        return None
+    return f"{summary(values[np.isfinite(values)]):,.0f}"
+
+
+def _date(run: Run) -> str | None:
+    weights = run.path / "model" / "model.safetensors"
+    return f"{datetime.fromtimestamp(weights.stat().st_mtime):%Y-%m-%d %H:%M}" if weights.is_file() else None

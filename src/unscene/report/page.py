@@ -1,0 +1,83 @@
+"""The page: facts, tables and figures of a run, put into template.html."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from matplotlib.figure import Figure
+
+from unscene.errors import InputError
+from unscene.figures import decomposition_panel, loss_curves, mask_logits_panel, refinement_panel
+from unscene.figures.grid import DPI
+from unscene.report.facts import facts, scores
+from unscene.report.run import Run
+
+NUM_LOGITS = 2  # images whose mask logits are shown; they take two rows each
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Write RUN/report.html, a page that needs no other file and no network, and return its path.
+
+    What the run lacks (evaluation, weights, held-out images, ...) is replaced by a sentence that says so.
+    Raises InputError if ``run_dir`` is not the folder of a training.
+    """
+    run = Run(Path(run_dir))
+    template = Environment(loader=PackageLoader("unscene.report", "."), autoescape=True, trim_blocks=True)
+    html = template.get_template("template.html").render(_contents(run))
+    path, temporary = run.path / "report.html", run.path / f".report.html.{os.getpid()}"
+    try:
+        temporary.write_text(html)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _contents(run: Run) -> dict[str, Any]:
+    """The variables of the template. A section is {"content": ...} or {"missing": why}."""
+    config = _try(lambda: run.config).get("content", {})
+    evaluation = _try(lambda: run.evaluation)
+    measured = evaluation.get("content", {})
+    return {
+        "run": run.path,
+        "facts": facts(config, measured, run),
+        "evaluation": evaluation,
+        "scores": scores(config, measured) if measured else [],
+        "curves": _try(lambda: _picture(loss_curves(run.metrics))),
+        "decompositions": _try(lambda: _picture(decomposition_panel(run.scenes["image"], run.decomposition))),
+        "refinement": _try(lambda: _picture(refinement_panel(run.decomposition))),
+        "logits": _try(lambda: _picture(_logits(run))),
+        "settings": _try(lambda: run.config_text),
+    }
+
+
+def _try(build: Callable[[], Any]) -> dict[str, Any]:
+    try:
+        return {"content": build()}
+    except InputError as error:
+        sentence = str(error)
+        return {"missing": f"{sentence[:1].upper()}{sentence[1:]}."}
+
+
+def _logits(run: Run) -> Figure:
+    first, whole = slice(NUM_LOGITS), run.decomposition
+    if whole.mask_logits is None:
+        raise InputError(f"{type(run.model).__name__} has no mask logits")
+    names = ("masks", "components", "slots", "mask_logits")
+    part = replace(whole, **{name: getattr(whole, name)[first] for name in names}, history=())
+    return mask_logits_panel(run.scenes["image"][first], part, run.scenes.get("mask", whole.segmentation)[first])
+
+
+def _picture(figure: Figure) -> dict[str, Any]:
+    """A figure as data URI at twice the resolution it is shown in, transparent for light and dark pages."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=2 * DPI, transparent=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"source": f"data:image/png;base64,{data}", "width": round(figure.get_size_inches()[0] * DPI)}

@@ -1,0 +1,115 @@
+"""Reading the folder of a training. A part that is missing raises an InputError, which the page shows in its place."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+from argparse import ArgumentError
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+from unscene.data.dataset import SceneDataset, collate
+from unscene.errors import InputError
+from unscene.evaluation import evaluate
+from unscene.models.base import SceneModel
+from unscene.pretrained import load
+from unscene.scenes import Decomposition, Scenes
+
+NUM_SHOWN = 6  # held-out images on the page
+NUM_SCORED = 32  # images scored for the page when the run was never evaluated
+
+
+@dataclass(frozen=True)
+class Run:
+    """RUN/config.yaml, metrics.csv, model/ and evaluation.json, and what the model makes of held-out images."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise InputError(f"there is no folder {self.path}; name the folder of a training")
+        if not any((self.path / name).exists() for name in ("config.yaml", "metrics.csv", "model")):
+            raise InputError(f"{self.path} is not the folder of a training: no config.yaml, metrics.csv or model in it")
+
+    @cached_property
+    def config_text(self) -> str:
+        return self._read("config.yaml", "the settings of this training are unknown")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings, {} if they are unknown."""
+        if not (self.path / "config.yaml").is_file():
+            return {}
+        try:
+            config = yaml.safe_load(self.config_text)
+        except yaml.YAMLError as error:
+            raise InputError(f"{self.path / 'config.yaml'} is not valid YAML: {error}") from error
+        return config if isinstance(config, dict) else {}
+
+    @cached_property
+    def metrics(self) -> dict[str, np.ndarray]:
+        """The columns of metrics.csv, NaN where a row has no value."""
+        text = self._read("metrics.csv", "there are no curves to draw")
+        whole = text[: text.rfind("\n") + 1]  # a killed run may leave half a line
+        rows = list(csv.DictReader(whole.splitlines()))
+        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else ())}
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """evaluation.json, else the scores of a few images with a note that says so."""
+        path = self.path / "evaluation.json"
+        if not path.is_file():
+            scores = evaluate(self.model, self.dataset, limit=NUM_SCORED).to_json()
+            note = f"This run was not evaluated; these are the scores of {scores['meta']['n']} held-out images only."
+            return {**scores, "note": note}
+        try:
+            evaluation = json.loads(path.read_text())
+            return {"metrics": evaluation["metrics"], "meta": evaluation["meta"]}
+        except (ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{path} is damaged; evaluate the run again") from error
+
+    @cached_property
+    def model(self) -> SceneModel:
+        if not (self.path / "model").is_dir():
+            raise InputError("there are no weights in the folder yet, so nothing could be decomposed")
+        return load(self.path)
+
+    @cached_property
+    def dataset(self) -> SceneDataset:
+        """The held-out scenes, ``data.val`` of the settings."""
+        settings = (self.config.get("data") or {}).get("val")
+        if settings is None:
+            raise InputError("the settings name no held-out images (data.val), so there are none to show")
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(SceneDataset, "val")
+        try:
+            return parser.instantiate(parser.parse_object({"val": settings})).val
+        except ArgumentError as error:
+            raise InputError(f"the held-out images that the settings name cannot be opened: {error}") from error
+
+    @cached_property
+    def scenes(self) -> Scenes:
+        """A batch of the first held-out scenes."""
+        return collate([self.dataset[i] for i in range(min(NUM_SHOWN, len(self.dataset)))])
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        """What the model makes of ``scenes``, with all its iterations if it has any."""
+        history = {"history": True} if "history" in inspect.signature(self.model.decompose).parameters else {}
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            return self.model.decompose(self.scenes["image"], **history)
+
+    def _read(self, name: str, consequence: str) -> str:
+        path = self.path / name
+        if not path.is_file():
+            raise InputError(f"there is no {name} in the folder, so {consequence}")
+        return path.read_text()
