@@ -1,4 +1,4 @@
-"""Scenes from generators, files and folders. Everything is imported on first use, so that h5py stays optional weight."""
+"""Scenes from generators, files and folders; each module is imported on first use, which keeps `import unscene` light."""
 
 from importlib import import_module
 

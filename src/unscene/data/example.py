@@ -75,7 +75,7 @@ def _decode_list(name: str, kind: int, values: memoryview) -> np.ndarray:
 def _decode_bytes(name: str, values: memoryview) -> np.ndarray:
     """One-byte entries are each (tag 0x0a, length 1, byte): every third byte is the data, no walk needed."""
     raw = np.frombuffer(values, dtype=np.uint8)
-    if raw.size % 3 == 0 and (raw.reshape(-1, 3)[:, :2] == (0x0A, 1)).all():
+    if raw.size % 3 == 0 and (raw[0::3] == 0x0A).all() and (raw[1::3] == 1).all():
         return raw[2::3]
     entries = [content for _, content in _fields(values)]
     if len(entries) != 1:

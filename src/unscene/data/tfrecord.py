@@ -7,11 +7,11 @@ CRC32C of the payload; little-endian, the whole file GZIP, ZLIB or not compresse
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from unscene.data.crc32c import masked_crc32c
 from unscene.errors import InputError
@@ -19,6 +19,7 @@ from unscene.errors import InputError
 HEADER = struct.Struct("<QI")  # payload length and its checksum
 ZLIB_OR_GZIP = zlib.MAX_WBITS | 32  # zlib's flag to recognise either header
 CHUNK = 1 << 16
+FILE_NAME = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")  # with the number of the shard, if it is one
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -54,7 +55,7 @@ class _PayloadError(_ChecksumError):
     """The header was right, so this is a TFRecord file."""
 
 
-def _read_record(stream: BinaryIO) -> bytes | None:
+def _read_record(stream: io.BufferedReader) -> bytes | None:
     """The next payload; None at the end of the stream."""
     header = stream.read(HEADER.size)
     if not header:
@@ -75,7 +76,7 @@ def _complete(data: bytes, length: int) -> bytes:
     return data
 
 
-def _decompressed(file: BinaryIO) -> BinaryIO:
+def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     """A stream of the decompressed bytes; a valid record header tells an uncompressed file."""
     header = file.read(HEADER.size)
     file.seek(0)
@@ -88,7 +89,7 @@ def _decompressed(file: BinaryIO) -> BinaryIO:
 class _Inflated(io.RawIOBase):
     """The bytes of a ZLIB stream or of the members of a GZIP file; EOFError if the last is incomplete."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: io.BufferedReader) -> None:
         self._file, self._inflater = file, zlib.decompressobj(ZLIB_OR_GZIP)
 
     def readable(self) -> bool:

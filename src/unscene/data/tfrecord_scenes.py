@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import math
-import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,13 +17,12 @@ from unscene.data.example import parse_example
 from unscene.data.files import replacing
 from unscene.data.multi_object import LAYOUTS, decode_scene, find_layout
 from unscene.data.preprocess import pixels_to_image
-from unscene.data.tfrecord import read_records
+from unscene.data.tfrecord import FILE_NAME, read_records
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
 CACHE_VERSION = 1
 NUM_TRAIN, NUM_TRAIN_FILTERED, NUM_TEST = 60_000, 50_000, 320
-SOURCE_NAME = re.compile(r"\.tfrecords?(-\d+-of-\d+)?$")
 
 
 class TFRecordScenes(SceneDataset):
@@ -95,7 +93,7 @@ def _source_files(path: Path, split: str | slice | None) -> list[Path]:
     if path.is_file():
         return [path]
     candidates = path.iterdir() if path.is_dir() else path.parent.glob(path.name)
-    files = sorted(file for file in candidates if SOURCE_NAME.search(file.name))
+    files = sorted(file for file in candidates if FILE_NAME.search(file.name))
     if isinstance(split, str):
         files = [file for file in files if f"_{split}." in file.name]
     if not files:

@@ -1,0 +1,82 @@
+"""open_dataset: the data set that a name or a path means, for every command."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from unscene.data.dataset import SceneDataset
+from unscene.data.folder import ImageFolder
+from unscene.data.hdf5 import HDF5Scenes
+from unscene.data.multi_dsprites import MultiDSprites
+from unscene.data.multi_object import LAYOUTS
+from unscene.data.shapes import Shapes
+from unscene.data.tetrominoes import Tetrominoes
+from unscene.data.tfrecord import FILE_NAME
+from unscene.data.tfrecord_scenes import TFRecordScenes
+from unscene.errors import InputError
+
+GENERATORS = {"tetrominoes": Tetrominoes, "multi_dsprites": MultiDSprites, "shapes": Shapes}
+NUM_TRAIN, NUM_TEST = 60_000, 320  # scenes of a generator, as in IODINE's experiments
+
+
+def open_dataset(source: str | Path, split: str | None = "test", **options: Any) -> SceneDataset:
+    """The scenes of ``source``, one of:
+
+    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites`` or with its variant, such as
+      ``multi_dsprites/binarized``; 60,000 scenes for training, else 320, unless ``num_scenes`` is given;
+    - an .h5 or .hdf5 file (`HDF5Scenes`);
+    - a .tfrecords file, a folder or a glob pattern of them (`TFRecordScenes`); ``kind`` and ``variant`` are
+      guessed from official file names and must be given for others;
+    - a folder of images (`ImageFolder`).
+
+    ``options`` go to the class. ``split`` None is the whole of TFRecord files and image folders, and
+    "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown, or
+    the class refuses the data.
+    """
+    path = Path(source)
+    generator, _, variant = str(source).partition("/")
+    if generator in GENERATORS and not path.exists():
+        options = {"num_scenes": NUM_TRAIN if split == "train" else NUM_TEST} | options
+        options |= {"variant": variant} if variant else {}
+        return _build(GENERATORS[generator], split=split or "test", **options)
+    if path.suffix in (".h5", ".hdf5"):
+        return _build(HDF5Scenes, path, split=split or "test", **options)
+    if record_name := _tfrecord_name(path):
+        return _build(
+            TFRecordScenes, path, split=split, **(options if "kind" in options else _guess_kind(record_name) | options)
+        )
+    if path.is_dir():
+        return _build(ImageFolder, path, split=split, **options)
+    raise InputError(
+        f"cannot open {str(source)!r}; expected a generator ({', '.join(GENERATORS)}, or one with its variant, such as "
+        "multi_dsprites/binarized), an .h5 or .hdf5 file, a .tfrecords file, or an existing folder of images"
+    )
+
+
+def _tfrecord_name(path: Path) -> str | None:
+    """The name of a TFRecord file that ``path`` means: itself, a pattern, or the first in that folder."""
+    if path.is_dir():
+        return min((file.name for file in path.iterdir() if FILE_NAME.search(file.name)), default=None)
+    return path.name if ".tfrecord" in path.name else None
+
+
+def _guess_kind(file_name: str) -> dict[str, str | None]:
+    for name in LAYOUTS:
+        kind, _, variant = name.partition("/")
+        if kind in file_name and variant in file_name:
+            return {"kind": kind, "variant": variant or None}
+    raise InputError(
+        f"the name {file_name} does not tell its data set; set kind, and variant, to one of {', '.join(LAYOUTS)}"
+    )
+
+
+def _build(dataset: type[SceneDataset], *args: Any, **options: Any) -> SceneDataset:
+    """An instance of the class, after a check that it has these options."""
+    signature = inspect.signature(dataset)
+    unknown = options.keys() - signature.parameters.keys()
+    if unknown:
+        known = ", ".join(signature.parameters)
+        raise InputError(f"{dataset.__name__} has no option {min(unknown)!r}; its options are {known}")
+    return dataset(*args, **options)
