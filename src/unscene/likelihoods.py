@@ -1,0 +1,145 @@
+"""Spatial mixtures: how K images and masks explain one image, with gradients in closed form.
+
+A pixel is explained jointly in all channels: log p(x_i) = log sum_k m_ik prod_c N(x_ic; mu_ikc, scale).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Likelihood(Protocol):
+    """A density of one channel of one pixel, with its derivative in closed form."""
+
+    def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
+        """log N(x; mean), elementwise."""
+
+    def score(self, image: Tensor, mean: Tensor) -> Tensor:
+        """d log N(x; mean) / d mean, elementwise."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """N(x; mean, scale^2); the IODINE paper uses scale = 0.1."""
+
+    scale: float = 0.1
+
+    def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
+        return (image - mean).square() * (-0.5 / self.scale**2) - math.log(self.scale * math.sqrt(2 * math.pi))
+
+    def score(self, image: Tensor, mean: Tensor) -> Tensor:
+        return (image - mean) * (1 / self.scale**2)
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """Logistic density with the given scale; IODINE's reference code uses scale = 0.03."""
+
+    scale: float = 0.03
+
+    def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
+        distance = (image - mean) / self.scale
+        return -distance - 2 * F.softplus(-distance) - math.log(self.scale)
+
+    def score(self, image: Tensor, mean: Tensor) -> Tensor:
+        return torch.tanh((image - mean) / (2 * self.scale)) / self.scale
+
+
+LIKELIHOODS = {"gaussian": Gaussian, "logistic": Logistic}
+
+
+@dataclass(frozen=True)
+class SpatialMixture:
+    """An image explained by K components. Gradients flow through the first three fields, the rest are constants."""
+
+    log_prob: Float[Tensor, "B 1 H W"]
+    masks: Float[Tensor, "B K H W"]
+    mask_posterior: Float[Tensor, "B K H W"]  # N_k / sum_j N_j: from the likelihoods alone
+    responsibilities: Float[Tensor, "B K H W"]  # m_k N_k / sum_j m_j N_j
+    score: Float[Tensor, "B K C H W"]  # d log N_k / d mu_k
+    log_masks: Float[Tensor, "B K H W"]
+    log_joint: Float[Tensor, "B K H W"]  # log m_k N_k
+
+    @property
+    def means_gradient(self) -> Float[Tensor, "B K C H W"]:
+        """d(-log p) / d mu."""
+        return -self.responsibilities.unsqueeze(2) * self.score
+
+    @property
+    def mask_gradient(self) -> Float[Tensor, "B K H W"]:
+        """d(-log p) / d(mask logits)."""
+        return self.masks.detach() - self.responsibilities
+
+    @property
+    def leave_one_out(self) -> Float[Tensor, "B K H W"]:
+        """log p(x_i) - log p(x_i without slot k), masks renormalised over the other slots; 0 where K = 1."""
+        if self.log_masks.shape[1] == 1:
+            return torch.zeros_like(self.log_masks)
+        without = logsumexp_others(self.log_joint) - logsumexp_others(self.log_masks)
+        return self.log_prob.detach() - without
+
+
+def spatial_mixture(
+    likelihood: Likelihood,
+    image: Float[Tensor, "B C H W"],
+    means: Float[Tensor, "B K C H W"],
+    mask_logits: Float[Tensor, "B K H W"],
+) -> SpatialMixture:
+    """Explain images by components ``means`` with masks softmax(``mask_logits``) over K."""
+    return SpatialMixture(*_SpatialMixture.apply(likelihood, image.unsqueeze(1), means, mask_logits))
+
+
+class _SpatialMixture(torch.autograd.Function):
+    """Values and first derivatives with a handful of image-sized operations; no second derivatives."""
+
+    @staticmethod
+    def forward(ctx, likelihood, image, means, mask_logits):
+        log_masks = mask_logits.log_softmax(1)
+        log_likelihoods = likelihood.log_prob(image, means).sum(2)
+        log_joint = log_masks + log_likelihoods
+        log_prob = log_joint.logsumexp(1, keepdim=True)
+        responsibilities = (log_joint - log_prob).exp_()
+        masks, mask_posterior, score = log_masks.exp(), log_likelihoods.softmax(1), likelihood.score(image, means)
+        ctx.save_for_backward(masks, mask_posterior, responsibilities, score)
+        ctx.mark_non_differentiable(responsibilities, score, log_masks, log_joint)
+        ctx.set_materialize_grads(True)
+        return log_prob, masks, mask_posterior, responsibilities, score, log_masks, log_joint
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, d_log_prob, d_masks, d_mask_posterior, *_):
+        masks, mask_posterior, responsibilities, score = ctx.saved_tensors
+        d_joint = responsibilities * d_log_prob
+        d_log_likelihoods = d_joint + _softmax_backward(d_mask_posterior, mask_posterior)
+        d_logits = d_joint - masks * d_log_prob + _softmax_backward(d_masks, masks)
+        return None, None, d_log_likelihoods.unsqueeze(2) * score, d_logits
+
+
+def _softmax_backward(gradient: Tensor, output: Tensor) -> Tensor:
+    weighted = gradient * output
+    return weighted - output * weighted.sum(1, keepdim=True)
+
+
+def logsumexp_others(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K H W"]:
+    """log sum_{j != k} exp(logits_j) over axis 1, K > 1.
+
+    The sum of all minus the own term cancels nothing where another slot holds the largest term; for the slot
+    that holds it, the others are summed anew.
+    """
+    top, best = logits.max(1, keepdim=True)
+    terms = (logits - top).exp_()
+    others = (terms.sum(1, keepdim=True) - terms).log_().add_(top)
+    rest = logits.scatter(1, best, -math.inf).logsumexp(1, keepdim=True)
+    return others.scatter_(1, best, rest)
+
+
+def gaussian_kl(mean: Tensor, variance: Tensor) -> Tensor:
+    """KL(N(mean, variance) || N(0, 1)), elementwise."""
+    return 0.5 * (mean.square() + variance - 1 - variance.log())

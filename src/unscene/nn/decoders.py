@@ -1,0 +1,102 @@
+"""Decoders from a latent vector to images: spatial broadcast and transposed convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unscene.nn.blocks import conv, elu, linear, linear_coordinates
+
+
+class BroadcastDecoder(nn.Module):
+    """Spatial broadcast decoder (Watters et al. 2019): z at every pixel, two coordinates, convolutions.
+
+    Works for any H and W. The first convolution sees a constant and a fixed map, so what it makes of z at a
+    pixel depends only on which kernel taps fall inside the image. There are kernel x kernel such cases; each is
+    a linear map of z, computed once and copied to its pixels. This is exact.
+    """
+
+    def __init__(self, latent_size: int, channels: Sequence[int], out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        widths = [latent_size + 2, *channels, out_channels]
+        self.convs = nn.ModuleList(
+            conv(n_in, n_out, kernel_size) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def prepare(self, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the first layer needs at one (H, W) whatever z is, to be computed once for many decodes.
+
+        Its response to the coordinates, with bias (1, HW, C); to each latent dimension in each of P border cases
+        (D, P, C); and, one-hot, which of the cases a pixel is (HW, P).
+        """
+        first, taps = self.convs[0], self.convs[0].kernel_size[0]
+        z_weight, xy_weight = first.weight.split([first.in_channels - 2, 2], dim=1)
+        coordinates = F.conv2d(linear_coordinates(size, first.weight), xy_weight, first.bias, padding=taps // 2)
+        basis = torch.eye(first.in_channels - 2).to(first.weight)[:, :, None, None]
+        cases = F.conv2d(basis.expand(-1, -1, *(min(n, taps) for n in size)), z_weight, padding=taps // 2)
+        copy = torch.kron(*(_border_cases(n, taps).to(first.weight) for n in size))
+        return coordinates.flatten(2).mT, cases.flatten(2).mT, copy
+
+    def forward(
+        self, z: Float[Tensor, "N D"], size: tuple[int, int], coordinates: Tensor, cases: Tensor, copy: Tensor
+    ) -> Float[Tensor, "N C H W"]:
+        """Decode at (H, W) = ``size`` with what `prepare` returned for it."""
+        seen = torch.einsum("nd,dpc->npc", z, cases)
+        x = elu(torch.baddbmm(coordinates, copy.expand(len(z), -1, -1), seen))
+        x = x.mT.unflatten(2, size)  # channels last
+        for layer in self.convs[1:-1]:
+            x = elu(layer(x))
+        return self.convs[-1](x)
+
+
+def _border_cases(n: int, taps: int) -> Float[Tensor, "n P"]:
+    """One-hot: which row of a grid of at most ``taps`` rows has the same border as row i of n."""
+    row = torch.arange(n)
+    case = row.clamp(max=taps // 2).maximum(row - n + min(n, taps))
+    return F.one_hot(case, min(n, taps))
+
+
+class DeconvDecoder(nn.Module):
+    """Ablation of the IODINE paper (4.3): MLP, 8 channels at 1/16 of the size, transposed convolutions.
+
+    Four of stride 2 double the size to that of the image (then cropped if it is no multiple of 16), one of
+    stride 1 follows, and a last one makes the output.
+    """
+
+    def __init__(
+        self, latent_size: int, channels: int, out_channels: int, kernel_size: int, image_size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.small = (8, *(math.ceil(n / 16) for n in image_size))
+        self.image_size = tuple(image_size)
+        self.mlp = nn.Sequential(
+            linear(latent_size, 512), nn.ELU(), linear(512, 512), nn.ELU(), linear(512, math.prod(self.small)), nn.ELU()
+        )
+        self.deconvs = nn.ModuleList(
+            _deconv(8 if i == 0 else channels, channels, kernel_size, 2 if i < 4 else 1) for i in range(5)
+        )
+        self.out = conv(channels, out_channels, kernel_size)
+
+    def prepare(self, size: tuple[int, int]) -> tuple[()]:
+        return ()
+
+    def forward(self, z: Float[Tensor, "N D"], size: tuple[int, int]) -> Float[Tensor, "N C H W"]:
+        x = self.mlp(z).unflatten(1, self.small).contiguous(memory_format=torch.channels_last)
+        for layer in self.deconvs:
+            x = elu(layer(x))
+        return self.out(x[..., : size[0], : size[1]])
+
+
+def _deconv(n_in: int, n_out: int, kernel_size: int, stride: int) -> nn.ConvTranspose2d:
+    layer = nn.ConvTranspose2d(
+        n_in, n_out, kernel_size, stride, padding=kernel_size // 2, output_padding=stride - 1
+    ).to(memory_format=torch.channels_last)
+    std = 1 / math.sqrt(n_in * kernel_size**2)
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
+    nn.init.zeros_(layer.bias)
+    return layer
