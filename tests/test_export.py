@@ -159,6 +159,8 @@ def test_bad_input_is_named(photo, tmp_path):
     broken.write_bytes(photo.read_bytes()[:200])
     wide = tmp_path / "wide.png"
     Image.new("RGB", (101, 4)).save(wide)
+    floats = tmp_path / "floats.tif"
+    Image.new("F", (4, 4)).save(floats)
     (tmp_path / "file").touch()
     for images, folder, settings, message in [
         ([], out, {}, "no images given"),
@@ -169,6 +171,8 @@ def test_bad_input_is_named(photo, tmp_path):
         ([wide], out, {}, "wide.png: too wide"),
         ([photo], tmp_path / "file", {}, "cannot write to .*file: it is a file"),
         ([photo], out, {"iterations": 3}, "Halves does not take iterations"),
+        ([photo], out, {"image_size": (0, 4)}, r"image_size is \(0, 4\); height and width must be at least 1"),
+        ([floats], out, {}, "floats.tif: its pixels are floating-point numbers"),
     ]:
         with pytest.raises(InputError, match=message):
             export_decompositions(Halves(), images, folder, **settings)

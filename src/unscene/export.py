@@ -59,6 +59,8 @@ def export_decompositions(
     settings = {"num_slots": num_slots, "iterations": iterations}
     settings = {name: value for name, value in settings.items() if value is not None}
     _check_settings(model, settings)
+    if image_size is not None and min(image_size) < 1:
+        raise InputError(f"image_size is {image_size}; height and width must be at least 1")
     if out.exists() and not out.is_dir():
         raise InputError(f"cannot write to {out}: it is a file; name a folder")
     return [_export(model, path, out, image_size, settings, seed) for path in paths]
@@ -89,6 +91,8 @@ def read_image(path: Path, channels: int, image_size: tuple[int, int] | None = N
             picture = ImageOps.exif_transpose(file)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot read image {path}: {error}; convert it to PNG or JPEG") from error
+    if picture.mode == "F":
+        raise InputError(f"cannot read image {path}: its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip to 8
         picture = Image.fromarray((np.asarray(picture) / 257).round().astype(np.uint8))
     picture = picture.convert("RGB")
@@ -104,10 +108,17 @@ def _check_settings(model: SceneModel, settings: dict[str, int]) -> None:
             raise InputError(f"{type(model).__name__} does not take {name}; leave it out")
 
 
-def _export(model, path: Path, out: Path, image_size, settings: dict[str, int], seed: int) -> Path:
+def _export(
+    model: SceneModel,
+    path: Path,
+    out: Path,
+    image_size: tuple[int, int] | None,
+    settings: dict[str, int],
+    seed: int,
+) -> Path:
     image = read_image(path, getattr(model, "image_channels", 3), image_size)[None]
     device = next(model.parameters()).device
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         try:
             decomposition = model.decompose(image.to(device), **settings)
@@ -135,8 +146,10 @@ def _folder_for(source: str, stem: str, out: Path) -> Path:
 
 
 def _source_of(folder: Path) -> str | None:
-    info = folder / "info.json"
-    return json.loads(info.read_text())["image"] if info.is_file() else None
+    try:
+        return json.loads((folder / "info.json").read_text())["image"]
+    except (OSError, ValueError, LookupError, TypeError):  # not a folder of ours
+        return None
 
 
 def _write(folder: Path, image: Float[Tensor, "1 C H W"], decomposition: Decomposition, info: dict) -> None:

@@ -56,7 +56,9 @@ def test_transparent_pixels_show_a_checkerboard_and_frames_their_colour():
     assert sorted(np.unique(inside)) == [232, 255]
 
 
-def test_empty_cells_and_gaps_are_transparent():
-    canvas = canvas_of(image_grid([[None, Tile(rgb(CELL, CELL))]], column_titles=["", "b"]))
-    assert (canvas[:, : GAP + CELL, 3] == 0).all()
+def test_what_is_no_tile_is_transparent():
+    tile = Tile(rgb(CELL, CELL))
+    canvas = canvas_of(image_grid([[tile, tile], [tile]], column_titles=["a", "b"]))
     assert (canvas[: GAP + LINE, :, 3] == 0).all()
+    assert (canvas[GAP + LINE + CELL + 2 * FRAME + GAP :, GAP + CELL + 2 * FRAME :, 3] == 0).all()
+    assert (canvas[..., 3] == 255).sum() == 3 * CELL**2

@@ -53,8 +53,9 @@ class Thresholds(SceneModel):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch):
     """The folder of a training, complete but for evaluation.json."""
+    monkeypatch.setattr("unscene.report.run.NUM_SHOWN", 1)  # smaller pictures are drawn faster
     folder = tmp_path / "run"
     Thresholds().save_pretrained(folder / "model")
     stripes = {"class_path": f"{__name__}.Stripes", "init_args": {"num_scenes": 40}}
@@ -132,6 +133,7 @@ def remove_history(run):
         (remove_history, "This Decomposition has no history", 3),
         (lambda run: (run / "metrics.csv").unlink(), "There is no metrics.csv in the folder", 3),
         (lambda run: (run / "metrics.csv").write_text(""), "The metrics table has no column 'step'", 3),
+        (lambda run: (run / "metrics.csv").write_text("step,loss\n1,many\n"), "metrics.csv is damaged", 3),
         (lambda run: (run / "config.yaml").unlink(), "There is no config.yaml in the folder", 1),
         (lambda run: (run / "config.yaml").write_text("a: [b"), "is not valid YAML", 1),
         (lambda run: (run / "config.yaml").write_text("seed: 1"), "The settings name no held-out images", 1),

@@ -32,7 +32,8 @@ def loss_curves(table: Mapping[str, Float[np.ndarray, " rows"]]) -> Figure:
     figure = Figure(figsize=(9, 2.1 * num_rows), dpi=100, layout="constrained")
     grid = figure.subplots(num_rows, COLUMNS, squeeze=False).flatten()
     for axes, (quantity, columns) in zip(grid, plots.items(), strict=False):
-        for column, colour in zip(columns, palette(len(columns) + 5)[5:] / 255, strict=True):
+        colours = palette(5 + len(columns))[5:] / 255  # from blue on: those before are too pale for lines
+        for column, colour in zip(columns, colours, strict=True):
             _draw(axes, table["step"], table[column], column.rpartition("/")[0] or "train", colour)
         _style(axes, quantity, legend=len(columns) > 1)
     for axes in grid[len(plots) :]:
@@ -66,7 +67,7 @@ def _style(axes: Axes, quantity: str, legend: bool) -> None:
     axes.spines[["left", "bottom"]].set_color(INK)
     axes.patch.set_alpha(0)
     axes.grid(axis="y", color=INK, alpha=0.2, linewidth=0.5)
-    axes.ticklabel_format(scilimits=(-3, 5))
+    axes.ticklabel_format(scilimits=(-3, 5), useOffset=False)
     axes.xaxis.get_offset_text().set(fontsize=7, color=INK)
     axes.yaxis.get_offset_text().set(fontsize=7, color=INK)
     if quantity in SCORES:

@@ -26,15 +26,15 @@ class Tile(NamedTuple):
 
 
 def image_grid(
-    rows: Sequence[Sequence[Tile | None]],
+    rows: Sequence[Sequence[Tile]],
     *,
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
     title: str = "",
 ) -> Figure:
-    """Draw tiles of equal size on a grid; None leaves a cell empty."""
-    cells = [[None if tile is None else _render(tile) for tile in row] for row in rows]
-    height, width = next(cell.shape[:2] for row in cells for cell in row if cell is not None)
+    """Draw tiles of equal size on a grid; rows may differ in length."""
+    cells = [[_render(tile) for tile in row] for row in rows]
+    height, width = cells[0][0].shape[:2]
     left = GAP + (_text_width(row_titles) + GAP if row_titles else 0)
     top = GAP + LINE * (bool(title) + bool(column_titles))
     x = left + np.arange(max(map(len, cells))) * (max(width, CELL) + GAP) + max(CELL - width, 0) // 2
@@ -44,8 +44,7 @@ def image_grid(
     canvas = np.zeros((y[-1] + height + GAP, canvas_width, 4), dtype=np.uint8)
     for i, row in enumerate(cells):
         for j, cell in enumerate(row):
-            if cell is not None:
-                canvas[y[i] : y[i] + height, x[j] : x[j] + width] = cell
+            canvas[y[i] : y[i] + height, x[j] : x[j] + width] = cell
 
     figure = _show(canvas)
     if title:

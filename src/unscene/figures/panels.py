@@ -36,7 +36,7 @@ def decomposition_panel(
 
 
 def refinement_panel(decomposition: Decomposition) -> Figure:
-    """One row per iteration of the first image's history: reconstruction, segmentation, masked slots (Fig. 9)."""
+    """One row per iteration of the first image's history: reconstruction, segmentation, masked slots."""
     if not decomposition.history:
         raise InputError("this Decomposition has no history; decompose with history=True, if the model refines at all")
     rows = [_slot_rows(step, masked=True)[0] for step in decomposition.history]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
+from unscene.data.files import replacing
 from unscene.errors import InputError
 from unscene.figures import decomposition_panel, loss_curves, mask_logits_panel, refinement_panel
 from unscene.figures.grid import DPI
@@ -31,12 +31,9 @@ def write_report(run_dir: str | Path) -> Path:
     run = Run(Path(run_dir))
     template = Environment(loader=PackageLoader("unscene.report", "."), autoescape=True, trim_blocks=True)
     html = template.get_template("template.html").render(_contents(run))
-    path, temporary = run.path / "report.html", run.path / f".report.html.{os.getpid()}"
-    try:
-        temporary.write_text(html)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = run.path / "report.html"
+    with replacing(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     return path
 
 

@@ -60,7 +60,10 @@ class Run:
         text = self._read("metrics.csv", "there are no curves to draw")
         whole = text[: text.rfind("\n") + 1]  # a killed run may leave half a line
         rows = list(csv.DictReader(whole.splitlines()))
-        return {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else ())}
+        try:
+            return {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else ())}
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.path / 'metrics.csv'} is damaged: {error}") from error
 
     @cached_property
     def evaluation(self) -> dict[str, Any]:
