@@ -71,6 +71,6 @@ def _style(axes: Axes, quantity: str, legend: bool) -> None:
     axes.xaxis.get_offset_text().set(fontsize=7, color=INK)
     axes.yaxis.get_offset_text().set(fontsize=7, color=INK)
     if quantity in SCORES:
-        axes.set_ylim(-0.02, 1.02)
+        axes.set_ylim(-0.06, 1.02)  # ARI falls below 0 where it is worse than chance
     if legend:
         axes.legend(fontsize=7, labelcolor=INK, frameon=False)
