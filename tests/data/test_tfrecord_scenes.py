@@ -259,6 +259,12 @@ def test_records_of_something_else(tmp_path, tfrecord):
             "no split 'holdout' of this data set; choose one of train, test, val",
         ),
         ({"kind": "tetrominoes", "split": "test"}, "no scenes are left of .*t.tfrecords with split='test', limit=None"),
+        (
+            {"kind": "tetrominoes", "split": slice(-3, None)},
+            r"cannot select slice\(-3, None, None\), limit=None; slices",
+        ),
+        ({"kind": "tetrominoes", "split": slice(0, 4, 2)}, "count from 0 without step"),
+        ({"kind": "tetrominoes", "limit": 0}, "cannot select None, limit=0; .* limit from 1"),
         ({"kind": "objects_room", "variant": "empty_room", "split": "train"}, "no split 'train' .* choose one of test"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from unscene.errors import InputError
 
@@ -18,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise InputError(f"cannot write {path.name} into {path.parent}; create that folder or make it writable")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         yield temporary
         temporary.replace(path)

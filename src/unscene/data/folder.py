@@ -31,10 +31,11 @@ class ImageFolder(SceneDataset):
     their (red, green, blue).
 
     ``image_size``: (H, W), or one number for both; images are resized antialiased bilinear, masks to the
-    nearest pixel; ``crop`` = "center" first cuts both to that aspect ratio, None stretches. Without
-    ``image_size`` all images must have the same size. ``split``: the subfolder of ``root`` (and
-    ``mask_root``) of that name if there is one, else 80 / 10 / 10 % train / val / test by a hash of the file
-    names: stable, and independent of other files. ``paths`` lists the files.
+    nearest pixel. ``crop`` = "center" keeps the aspect ratio and cuts off what is too much, None stretches.
+    Without ``image_size`` all images must have the same size.
+    ``split``: the subfolder of ``root`` (and ``mask_root``) of that name if there is one, else 80 / 10 / 10 %
+    train / val / test by a hash of each file's name: stable when files come or go; None all.
+    ``paths`` lists the files.
 
     Raises InputError for missing or empty folders, differing sizes, unreadable files and images without a mask.
     """
@@ -139,7 +140,8 @@ def _check_same_size(paths: list[Path]) -> None:
 def _upright_size(path: Path) -> tuple[int, int]:
     """Width and height as `_open` would give, from the file's header alone."""
     with _naming(path), Image.open(path) as image:
-        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        exif = Image.Image.getexif(image)  # the base class's, as PNG's own decodes the whole image first
+        sideways = exif.get(ExifTags.Base.Orientation, 1) >= 5
         return image.size[::-1] if sideways else image.size
 
 

@@ -102,9 +102,13 @@ class HDF5Scenes(SceneDataset):
         """The reader of a scene and their number."""
         splits = [name for name, member in file.items() if isinstance(member, h5py.Group)]
         if self.split not in splits:
-            raise InputError(f"{self.path} has no split {self.split!r}; it has {', '.join(splits) or 'no groups at all'}")
+            raise InputError(
+                f"{self.path} has no split {self.split!r}; it has {', '.join(splits) or 'no groups at all'}"
+            )
         if file.attrs.get("layout") == LAYOUT and file.attrs["version"] > VERSION:
-            raise InputError(f"{self.path} is of a newer version {file.attrs['version']} than {VERSION}; update unscene")
+            raise InputError(
+                f"{self.path} is of a newer version {file.attrs['version']} than {VERSION}; update unscene"
+            )
         for name, read in (("image", _read_own), ("imgs", _read_release)):
             if name in file[self.split]:
                 return read, len(file[self.split][name])

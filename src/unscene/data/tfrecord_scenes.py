@@ -118,6 +118,8 @@ def _select(splits: dict[str, slice], split: str | slice | None, limit: int | No
         raise InputError(f"there is no split {split!r} of this data set; choose one of {', '.join(splits)}")
     wanted = splits[split] if isinstance(split, str) else split or slice(None)
     start, stop = wanted.start or 0, wanted.stop
+    if wanted.step is not None or start < 0 or (stop or 0) < 0 or (limit is not None and limit < 1):
+        raise InputError(f"cannot select {split}, limit={limit}; slices count from 0 without step, limit from 1")
     if limit is not None:
         stop = start + limit if stop is None else min(stop, start + limit)
     elif isinstance(split, str) and stop is not None:
