@@ -39,10 +39,10 @@ def make_scene(name: str, rng: np.random.Generator, num_visible: int | None = No
     masks = [255 * (labels == entity).astype(np.uint8) for entity in range(entities)]
     features = {"image": rng.integers(0, 256, image, dtype=np.uint8), "mask": np.stack(masks, axis)[..., None]}
     for factor, shape in factors.items():
-        integer = factor in CLEVR_BYTES and name != "tetrominoes" and factor != "color" or factor == "shape"
-        values = rng.integers(0, 20, (entities, *shape)) if integer else rng.normal(size=(entities, *shape))
         in_bytes = name.startswith("clevr") and factor in CLEVR_BYTES
-        features[factor] = (np.abs(values) * 3).astype(np.uint8) if in_bytes else values.astype(np.float32)
+        categorical = in_bytes or factor == "shape"
+        values = rng.integers(0, 20, (entities, *shape)) if categorical else rng.normal(size=(entities, *shape))
+        features[factor] = values.astype(np.uint8 if in_bytes else np.float32)
     if factors and not name.startswith("cater"):
         num_visible = rng.integers(1, entities) if num_visible is None else num_visible
         features["visibility"] = (np.arange(entities) <= num_visible).astype(np.float32)
@@ -240,6 +240,20 @@ def test_a_missing_feature_is_named(tmp_path, tfrecord):
     del features["shape"]
     path = tfrecord.write(tmp_path / "t.tfrecords", [tfrecord.encode_example(features)])
     with pytest.raises(InputError, match="in record 0, there is no feature 'shape', only color, image, mask"):
+        TFRecordScenes(path, "tetrominoes")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("image", np.zeros((35, 35, 3), np.float32), "feature 'image' is a list of float32 instead of bytes"),
+        ("shape", np.full(4, 0.5, np.float32), "feature 'shape' has values that are no category"),
+    ],
+)
+def test_features_of_another_type_are_named(tmp_path, tfrecord, name, value, message):
+    features, _ = make_scene("tetrominoes", np.random.default_rng(0))
+    path = tfrecord.write(tmp_path / "t.tfrecords", [tfrecord.encode_example(features | {name: value})])
+    with pytest.raises(InputError, match=message):
         TFRecordScenes(path, "tetrominoes")
 
 

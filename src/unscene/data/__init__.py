@@ -1,4 +1,4 @@
-"""Scenes from generators, files and folders; each module is imported on first use, which keeps `import unscene` light."""
+"""Scenes from generators, files and folders; every module is imported on first use, to keep the import light."""
 
 from importlib import import_module
 

@@ -88,8 +88,8 @@ def find_layout(kind: str, variant: str | None = None) -> str:
 def decode_scene(example: dict[str, np.ndarray], layout: Layout) -> np.ndarray:
     """A parsed tf.train.Example as an array () of dtype ``layout.record``; InputError if it does not fit."""
     scene = np.zeros((), dtype=layout.record)
-    pixels = _feature(example, "image", layout.image)
-    masks = _feature(example, "mask", layout.mask)[..., 0]
+    pixels = _bytes(example, "image", layout.image)
+    masks = _bytes(example, "mask", layout.mask)[..., 0]
     labels = masks_to_label_map(masks, layout.entity_axis, layout.num_background)
     scene["image"], scene["mask"] = crop_clevr(pixels, labels) if layout.clevr else (pixels, labels)
     ids = np.arange(len(scene["visibility"]))
@@ -98,8 +98,18 @@ def decode_scene(example: dict[str, np.ndarray], layout: Layout) -> np.ndarray:
     )
     for name, *_ in layout.factors:
         factor = scene["factors"][name]
-        factor[:] = _feature(example, name, factor.shape)
+        stored = _feature(example, name, factor.shape)
+        factor[:] = stored
+        if factor.dtype == np.uint8 and (factor != stored).any():
+            raise InputError(f"feature {name!r} has values that are no category (0 to 255)")
     return scene
+
+
+def _bytes(example: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    array = _feature(example, name, shape)
+    if array.dtype != np.uint8:
+        raise InputError(f"feature {name!r} is a list of {array.dtype} instead of bytes")
+    return array
 
 
 def _feature(example: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:

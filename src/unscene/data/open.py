@@ -44,9 +44,9 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
     if path.suffix in (".h5", ".hdf5"):
         return _build(HDF5Scenes, path, split=split or "test", **options)
     if record_name := _tfrecord_name(path):
-        return _build(
-            TFRecordScenes, path, split=split, **(options if "kind" in options else _guess_kind(record_name) | options)
-        )
+        if "kind" not in options:
+            options = _guess_kind(record_name) | options
+        return _build(TFRecordScenes, path, split=split, **options)
     if path.is_dir():
         return _build(ImageFolder, path, split=split, **options)
     raise InputError(
