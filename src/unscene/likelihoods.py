@@ -7,22 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-
-
-class Likelihood(Protocol):
-    """A density of one channel of one pixel, with its derivative in closed form."""
-
-    def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
-        """log N(x; mean), elementwise."""
-
-    def score(self, image: Tensor, mean: Tensor) -> Tensor:
-        """d log N(x; mean) / d mean, elementwise."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +21,11 @@ class Gaussian:
     scale: float = 0.1
 
     def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
+        """log N(x; mean), elementwise."""
         return (image - mean).square() * (-0.5 / self.scale**2) - math.log(self.scale * math.sqrt(2 * math.pi))
 
     def score(self, image: Tensor, mean: Tensor) -> Tensor:
+        """d log_prob / d mean, elementwise."""
         return (image - mean) * (1 / self.scale**2)
 
 
@@ -52,6 +43,7 @@ class Logistic:
         return torch.tanh((image - mean) / (2 * self.scale)) / self.scale
 
 
+Likelihood = Gaussian | Logistic
 LIKELIHOODS = {"gaussian": Gaussian, "logistic": Logistic}
 
 

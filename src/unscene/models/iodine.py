@@ -48,9 +48,9 @@ NORMALISED = ("means_gradient", "mask_gradient", "log_likelihood", "leave_one_ou
 
 
 class Guess(NamedTuple):
-    """The state of inference at one iteration. N = B K rows, sample-major."""
+    """The state of inference at one iteration. N = B K rows, sample-major; P = 2D."""
 
-    posterior: Float[Tensor, "N 2D"]  # lambda = [mean, s]
+    posterior: Float[Tensor, "N P"]  # lambda = [mean, s]
     mean: Float[Tensor, "N D"]
     variance: Float[Tensor, "N D"]
     noise: Float[Tensor, "N D"]
@@ -217,7 +217,7 @@ class IODINE(SceneModel):
         kl = gaussian_kl(guess.mean, guess.variance).sum() / len(image)
         return nll, kl, *(self._refine(guess, fixed, state) if refine else (posterior, *state))
 
-    def _start(self, batch_size: int, num_slots: int) -> Float[Tensor, "N 2D"]:
+    def _start(self, batch_size: int, num_slots: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(batch_size * num_slots, -1)
 
     def _fixed(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -274,7 +274,7 @@ class IODINE(SceneModel):
             vectors["posterior_gradient"] = self.vector_norm(self._posterior_gradient(guess))
         return torch.cat([vectors[name] for name in self._in(VECTOR_INPUTS)], 1)
 
-    def _posterior_gradient(self, guess: Guess) -> Float[Tensor, "N 2D"]:
+    def _posterior_gradient(self, guess: Guess) -> Float[Tensor, "N P"]:
         """Gradient of each image's own loss: the decoder's VJP of the closed-form ones, and that of the KL."""
         _, mean, variance, noise, z, means, mask_logits, mixture = guess
         gradients = (mixture.means_gradient, mixture.mask_gradient)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unscene.nn.blocks import conv, elu, linear, linear_coordinates
@@ -54,7 +54,7 @@ class BroadcastDecoder(nn.Module):
         return self.convs[-1](x)
 
 
-def _border_cases(n: int, taps: int) -> Float[Tensor, "n P"]:
+def _border_cases(n: int, taps: int) -> Int[Tensor, "n P"]:
     """One-hot: which row of a grid of at most ``taps`` rows has the same border as row i of n."""
     row = torch.arange(n)
     case = row.clamp(max=taps // 2).maximum(row - n + min(n, taps))

@@ -1,0 +1,176 @@
+"""IODINE against the textbook version, its parameter counts, its freedom of shapes, its refusals."""
+
+import weakref
+
+import pytest
+import torch
+
+from plain_iodine import PlainIODINE
+from unscene import IODINE, InputError
+from unscene.models.iodine import INPUTS
+from unscene.scenes import check_image
+
+TINY = {
+    "num_slots": 3,
+    "iterations": 2,
+    "latent_size": 5,
+    "decoder_channels": (6, 7),
+    "refinement_channels": (6, 8),
+    "refinement_mlp": (9,),
+    "lstm_size": 10,
+}
+
+
+def images(batch=2, channels=3, height=11, width=14, dtype=torch.float32):
+    return torch.rand(batch, channels, height, width, generator=torch.Generator().manual_seed(0), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lstm_size": None, "coordinates": "cosine", "kernel_size": 5},
+        {"likelihood": "logistic", "variance": "exp", "rgb_activation": "sigmoid"},
+        {"pool": "flatten", "image_size": (11, 14), "refinement_mlp": (9, 4)},
+        {"recompute": True},
+        {"without": ("image", "coordinates")},
+    ]
+    + [{"without": (name,)} for name in INPUTS],
+    ids=str,
+)
+def test_equals_the_textbook_in_values_and_gradients(options):
+    torch.manual_seed(0)
+    model = IODINE(**(TINY | options)).double()
+    with torch.no_grad():  # away from the symmetric start, so that every term matters
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    plain = PlainIODINE(model)
+    image = images(dtype=torch.float64)
+    torch.manual_seed(1)
+    fast_loss = model.loss({"image": image}).total
+    torch.manual_seed(1)
+    plain_loss = plain.loss(image)
+    torch.testing.assert_close(fast_loss, plain_loss, rtol=1e-9, atol=1e-9)
+    fast_loss.backward()
+    plain_loss.backward()
+    for (name, mine), textbook in zip(model.named_parameters(), plain.model.parameters(), strict=True):
+        scale = textbook.grad.abs().max().clamp(min=1e-3)
+        torch.testing.assert_close(mine.grad / scale, textbook.grad / scale, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_bfloat16_convolutions_stay_close_to_float64():
+    torch.manual_seed(0)
+    model = IODINE(**TINY)
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = model.loss({"image": images()}).total
+    torch.manual_seed(1)
+    torch.testing.assert_close(fast, model.loss({"image": images()}).total, rtol=0.02, atol=0)
+    assert fast.dtype == torch.float32
+
+
+def test_parameter_count_of_clevr6():
+    decoder = 64 * (66 * 9 + 1) + 3 * 64 * (64 * 9 + 1) + 4 * (64 * 9 + 1)
+    convolutions = 64 * (17 * 9 + 1) + 3 * 64 * (64 * 9 + 1)
+    mlp = 256 * (64 + 1) + 256 * (256 + 1)
+    lstm = 4 * 256 * (256 + 256 + 256 + 2)
+    head, initial, norms = 128 * 257, 128, 2 * (3 + 1 + 1 + 1) + 2 * 128
+    total = decoder + convolutions + mlp + lstm + head + initial + norms
+    assert sum(p.numel() for p in IODINE().parameters()) == total
+
+
+@pytest.mark.parametrize(("num_slots", "iterations"), [(1, 2), (2, 0), (5, 4)])
+def test_decomposes_any_shape_with_any_number_of_slots(num_slots, iterations):
+    model = IODINE(**TINY)
+    for batch, height, width in [(1, 9, 16), (3, 3, 2)]:
+        d = model.decompose(images(batch, 3, height, width), num_slots=num_slots, iterations=iterations)
+        assert d.masks.shape == (batch, num_slots, height, width)
+        assert d.components.shape == (batch, num_slots, 3, height, width)
+        assert d.slots.shape == d.slot_scale.shape == (batch, num_slots, 5)
+        torch.testing.assert_close(d.masks.sum(1), torch.ones(batch, height, width))
+        assert d.components.isfinite().all() and not d.components.requires_grad
+
+
+def test_last_decode_is_that_of_the_slots():
+    model, image = IODINE(**TINY), images()
+    d = model.decompose(image)
+    means, logits = model.decode(d.slots, (11, 14))
+    torch.testing.assert_close(means, d.components)
+    torch.testing.assert_close(logits, d.mask_logits)
+
+
+def test_history_holds_every_decode_and_changes_nothing():
+    model, image = IODINE(**TINY), images()
+    torch.manual_seed(0)
+    with_history = model.decompose(image, iterations=3, history=True)
+    torch.manual_seed(0)
+    without = model.decompose(image, iterations=3)
+    assert len(with_history.history) == 4 and without.history == ()
+    torch.testing.assert_close(with_history.components, without.components)
+    torch.testing.assert_close(with_history.history[-1].masks, with_history.masks)
+
+
+def test_works_in_inference_mode_and_leaves_no_gradients():
+    model = IODINE(**TINY)
+    with torch.inference_mode():
+        model.decompose(images())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_slots_are_interchangeable_but_for_their_noise():
+    """With the noise permuted, the slots are permuted: no parameter knows which slot it serves."""
+    model, image = IODINE(**TINY).double(), images(1, dtype=torch.float64)
+    order = [2, 0, 1]
+    torch.manual_seed(0)
+    noises = [torch.randn(3, 5, dtype=torch.float64) for _ in range(3)]
+
+    def run(permutation):
+        queue = iter(noise[permutation] for noise in noises)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "randn_like", lambda like: next(queue))
+            return model.decompose(image, iterations=2)
+
+    torch.testing.assert_close(run(order).masks, run([0, 1, 2]).masks[:, order])
+
+
+def test_inner_gradients_do_not_depend_on_the_batch():
+    model, image = IODINE(**TINY).double(), images(4, dtype=torch.float64)
+    model.initial_posterior.data[5:] = -60  # hardly any noise
+    torch.testing.assert_close(model.decompose(image).masks[:1], model.decompose(image[:1]).masks, rtol=1e-6, atol=1e-9)
+
+
+def test_inference_memory_does_not_grow_with_iterations():
+    means = []
+    for guess in IODINE(**TINY).infer(images(), 3, 6):
+        means.append(weakref.ref(guess.means))
+        assert sum(ref() is not None for ref in means) <= 2
+
+
+def test_deconvolutional_decoder_has_the_papers_sizes():
+    model = IODINE(**(TINY | {"decoder": "deconv", "image_size": (35, 40), "kernel_size": 5}))
+    assert model.decompose(images(1, 3, 35, 40)).masks.shape == (1, 3, 35, 40)
+    model.loss({"image": images(1, 3, 35, 40)}).total.backward()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: IODINE(num_slots=0), "num_slots is 0; a decomposition needs at least 1 slot"),
+        (lambda: IODINE(without=["pixels"]), r"without names \['pixels'\], but the refinement inputs are means, mask"),
+        (lambda: IODINE(pool="flatten"), "give image_size"),
+        (lambda: IODINE(**TINY).decompose(images(), num_slots=0), "num_slots is 0"),
+        (lambda: IODINE(**TINY).decompose(images(), iterations=-1), "iterations is -1"),
+        (lambda: IODINE(**TINY).decompose(images(channels=1)), "image has 1 channels but the model was built for 3"),
+        (lambda: IODINE(**TINY).decompose(images() * 255), r"image must lie within \[0, 1\], found values from"),
+        (lambda: IODINE(**TINY).decompose(images() / 0 * 0), "found NaN"),
+        (lambda: check_image(images()[0]), r"must be a float tensor \(B, C, H, W\)"),
+        (lambda: IODINE(**TINY).loss({"image": images() - 1}), "scale it before calling the model"),
+        (
+            lambda: IODINE(**(TINY | {"pool": "flatten", "image_size": (8, 8)})).decompose(images()),
+            r"image is \(11, 14\) but this model was built for image_size=\(8, 8\)",
+        ),
+    ],
+)
+def test_refuses_in_one_sentence(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

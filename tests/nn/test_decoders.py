@@ -1,0 +1,42 @@
+"""The border-case first layer against the broadcast that it replaces."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unscene.nn.blocks import linear_coordinates
+from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("size", [(9, 11), (5, 5), (4, 7), (3, 2), (1, 1)])
+def test_broadcast_decoder_equals_the_broadcast(kernel_size, size):
+    torch.manual_seed(0)
+    decoder = BroadcastDecoder(6, (8, 7), 4, kernel_size).double()
+    z = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, *size, dtype=torch.float64)
+
+    def plain():
+        xy = linear_coordinates(size, z).expand(3, -1, -1, -1)
+        x = torch.cat([z[:, :, None, None].expand(-1, -1, *size), xy], 1)
+        x = F.elu(decoder.convs[0](x))
+        return decoder.convs[2](F.elu(decoder.convs[1](x)))
+
+    fast, expected = decoder(z, size, *decoder.prepare(size)), plain()
+    torch.testing.assert_close(fast, expected)
+    leaves = [z, *decoder.parameters()]
+    gradients = torch.autograd.grad((fast * weight).sum(), leaves)
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), leaves))
+
+
+def test_coordinates_run_from_corner_to_corner():
+    xy = linear_coordinates((3, 5), torch.zeros(1))
+    assert xy[0, :, 0, 0].tolist() == [-1, -1] and xy[0, :, 2, 4].tolist() == [1, 1]
+    assert xy[0, :, 1, 2].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("size", "small"), [((128, 128), (8, 8, 8)), ((35, 40), (8, 3, 3))])
+def test_deconv_decoder_doubles_four_times(size, small):
+    decoder = DeconvDecoder(6, 4, 4, 5, size)
+    assert decoder.small == small
+    assert decoder(torch.randn(2, 6), size).shape == (2, 4, *size)
