@@ -25,7 +25,7 @@ HIDDEN = {
     *FIXED,
     *("logger", "plugins", "default_root_dir", "min_epochs", "min_steps", "fast_dev_run", "overfit_batches"),
     *("limit_test_batches", "limit_predict_batches", "limit_train_batches", "reload_dataloaders_every_n_epochs"),
-    *("inference_mode", "barebones", "enable_autolog_hparams", "model_registry", "enable_model_summary"),
+    *("inference_mode", "barebones", "enable_autolog_hparams", "model_registry"),
 }
 
 
@@ -34,6 +34,7 @@ def main(args: list[str]) -> RunFolder | None:
     parser = make_parser()
     if args and not args[0].startswith("-"):
         recipe, *overrides = args
+        recipes.read(recipe)  # its complaints name the file
         args = ["--config", str(recipes.find(recipe)), *overrides]
         parser.set_defaults({"run": f"runs/{recipe if recipe in recipes.names() else Path(recipe).stem}"})
     elif not any("help" in arg or arg == "-h" for arg in args):

@@ -32,9 +32,21 @@ def find(recipe: str) -> Path:
     raise InputError(f"there is no recipe {recipe!r}, shipped or file; did you mean {' or '.join(close)}?")
 
 
+def read(recipe: str) -> dict[str, Any]:
+    """The content of a recipe."""
+    path = find(recipe)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is no recipe; see `unscene train iodine/tetrominoes --print_config` for one")
+    return content
+
+
 def about(recipe: str) -> dict[str, Any]:
     """What a recipe says about itself."""
-    return yaml.safe_load(find(recipe).read_text())["about"]
+    return read(recipe).get("about", {})
 
 
 def table(recipes: dict[str, dict[str, Any]]) -> str:

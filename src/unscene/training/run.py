@@ -26,6 +26,7 @@ FIXED = {
     "num_sanity_val_steps": 0,
     "use_distributed_sampler": False,
     "enable_checkpointing": False,
+    "enable_model_summary": False,
 }
 
 

@@ -1,0 +1,114 @@
+"""Configurations of `unscene train`. What training does is tested in tests/training."""
+
+import pytest
+import yaml
+
+import toy_scenes  # noqa: F401  so that recipes find its classes by name
+from unscene.commands.train import main
+from unscene.errors import InputError
+from unscene.training.run import RunFolder
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+
+RECIPE = """
+about: {method: Toy, published: {fg_ari: 0.5}}
+model: {class_path: toy_scenes.ToyModel, init_args: {num_slots: 3}}
+data:
+  train: {class_path: ToyScenes}
+  batch_size: 4
+optimizer: {class_path: Adam, init_args: {lr: 0.01}}
+schedule: {class_path: ExponentialDecay, init_args: {factor: 0.5}}
+trainer: {max_steps: 2, accelerator: cpu, devices: 1, enable_progress_bar: false, log_every_n_steps: 1}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "toy.yaml").write_text(RECIPE)
+    return "toy.yaml"
+
+
+def printed(capsys, *args):
+    with pytest.raises(SystemExit) as stop:
+        main([*args, "--print_config"])
+    assert stop.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_the_command_line_goes_over_the_recipe(recipe, capsys):
+    config = printed(capsys, recipe)
+    assert config["run"] == "runs/toy"
+    assert config["model"]["init_args"]["num_slots"] == 3
+    assert config["about"] == {"method": "Toy", "published": {"fg_ari": 0.5}}
+    options = ["--model.num_slots", "6", "--data.batch_size", "2", "--data.train.num_scenes", "9", "--run", "here"]
+    options += ["--optimizer", "SGD", "--optimizer.lr", "0.5", "--schedule", "Constant", "--trainer.max_steps", "7"]
+    config = printed(capsys, recipe, *options)
+    assert config["model"] == {
+        "class_path": "toy_scenes.ToyModel",
+        "init_args": {"num_slots": 6, "noise": 0.1, "nan_at": -1},
+    }
+    assert config["data"]["train"] == {"class_path": "toy_scenes.ToyScenes", "init_args": {"num_scenes": 9}}
+    assert (config["optimizer"]["class_path"], config["optimizer"]["init_args"]["lr"]) == ("torch.optim.SGD", 0.5)
+    assert config["schedule"] == {"class_path": "unscene.training.schedules.Constant", "init_args": {}}
+    assert (config["run"], config["data"]["batch_size"], config["trainer"]["max_steps"]) == ("here", 2, 7)
+
+
+def test_a_run_records_its_configuration_which_trains_the_same_again(recipe):
+    first = main([recipe, "--seed", "5"])
+    assert first == RunFolder(first.path)
+    recorded = yaml.safe_load(first.config.read_text())
+    assert recorded["about"] == {"recipe": "toy.yaml", "method": "Toy", "published": {"fg_ari": 0.5}}
+    assert recorded["seed"] == 5
+    second = main([str(first.config), "--run", "again"])
+    assert (first.model / "model.safetensors").read_bytes() == (second.model / "model.safetensors").read_bytes()
+    main([str(first.config), "--ckpt_path", "last", "--trainer.max_steps", "3"])
+    assert "ckpt_path" not in yaml.safe_load(first.config.read_text())
+
+
+def test_the_seed_changes_the_training(recipe):
+    folders = [main([recipe, "--seed", seed, "--run", seed, "--model.noise", "0.0"]) for seed in "12"]
+    weights = [(folder.model / "model.safetensors").read_bytes() for folder in folders]
+    assert weights[0] != weights[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model.num_slot", "3"], "model: .*Option 'num_slot' is not accepted"),
+        (["--data.train.num_scene", "3"], "data.train: .*Option 'num_scene' is not accepted"),
+        (["--trainer.max_step", "3"], "unrecognized arguments: --trainer.max_step"),
+        (["--trainer.max_epochs", "3"], "unrecognized arguments: --trainer.max_epochs"),
+        (["--model.num_slots", "many"], "num_slots: expected int. Got value: many"),
+        (["--model", "Toyo"], "model: there is no class Toyo"),
+        (["--optimizer", "Adamo"], "optimizer: there is no class Adamo"),
+        (["--schedule.factor", "0"], "factor must be above 0, got 0.0"),
+        (["--config", "more.yaml"], "config: File does not exist: .*more.yaml"),
+    ],
+)
+def test_mistakes_are_named(recipe, options, message):
+    with pytest.raises(InputError, match=message):
+        main([recipe, *options])
+
+
+def test_a_recipe_is_needed_and_must_exist():
+    with pytest.raises(InputError, match="train needs a recipe: a name that `unscene recipes` lists, or a YAML file"):
+        main(["--seed", "3"])
+    with pytest.raises(InputError, match=r"no recipe 'iodine/tetromino', .* did you mean iodine/tetrominoes"):
+        main(["iodine/tetromino"])
+
+
+@pytest.mark.parametrize(("content", "message"), [("model: {a: [", "is no valid YAML"), ("word", "is no recipe")])
+def test_broken_yaml_names_the_file(recipe, tmp_path, content, message):
+    (tmp_path / "toy.yaml").write_text(content)
+    with pytest.raises(InputError, match=f"toy.yaml {message}"):
+        main([recipe])
+
+
+def test_help_explains_options(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "usage: unscene train RECIPE [options]" in text
+    assert "--data.batch_size BATCH_SIZE images per process and step" in text

@@ -1,0 +1,115 @@
+"""The command line as a user meets it: exit status, one sentence on stderr, files."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from toy_scenes import ToyModel
+from unscene.cli import main
+
+
+@pytest.fixture
+def weights(tmp_path):
+    ToyModel().save_pretrained(tmp_path / "toy")
+    return str(tmp_path / "toy")
+
+
+def fails_with(capsys, *args):
+    """The one line on stderr."""
+    assert main(list(args)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("unscene: error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_help_and_import_do_not_load_heavy_libraries():
+    script = """
+import sys, unscene, unscene.cli
+try:
+    unscene.cli.main(["--help"])
+except SystemExit:
+    pass
+print({"torch", "lightning", "matplotlib", "sklearn", "h5py"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+    for verb in ("train", "evaluate", "decompose", "report", "recipes", "data"):
+        assert f"\n    {verb} " in done.stdout
+
+
+def test_importing_the_models_loads_neither_lightning_nor_figures():
+    script = "import sys, unscene; unscene.IODINE, unscene.data, unscene.metrics; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    for heavy in ("lightning", "matplotlib", "sklearn"):
+        assert f"'{heavy}'" not in done.stdout
+
+
+def test_without_arguments_there_is_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 0
+    assert "usage: unscene" in capsys.readouterr().out
+
+
+def test_mistakes_of_every_kind_end_in_one_sentence(capsys, weights, tmp_path):
+    assert "invalid choice: 'evaluat'" in fails_with(capsys, "evaluat")
+    assert "unrecognized arguments: --num_slot" in fails_with(capsys, "evaluate", "w", "d", "--num_slot", "3")
+    assert "there is no recipe 'none'" in fails_with(capsys, "train", "none")
+    assert "cannot open 'nothing'" in fails_with(capsys, "evaluate", weights, "nothing")
+    assert "no such folder" in fails_with(capsys, "evaluate", "nothing", "tetrominoes")
+    assert "does not exist" in fails_with(capsys, "decompose", weights, str(tmp_path / "no.png"))
+    missing = str(tmp_path / "no" / "out.json")
+    assert "cannot write out.json" in fails_with(capsys, "recipes", "--json", missing)
+
+
+def test_recipes_are_listed(capsys, tmp_path):
+    assert main(["recipes", "--json", str(tmp_path / "r.json")]) == 0
+    assert "iodine/tetrominoes  IODINE" in capsys.readouterr().out
+    assert json.loads((tmp_path / "r.json").read_text())["iodine/tetrominoes"]["published"] == {"fg_ari": 0.992}
+
+
+def test_evaluate_prints_a_table_and_writes_json(capsys, weights, tmp_path):
+    out = tmp_path / "scores.json"
+    options = ["--options.num_scenes", "4", "--batch_size", "2", "--device", "cpu", "--json", str(out)]
+    assert main(["evaluate", weights, "tetrominoes", *options]) == 0
+    assert "fg_ari" in capsys.readouterr().out
+    scores = json.loads(out.read_text())["metrics"]
+    assert scores["ari"]["n"] == 4
+    assert not (tmp_path / "toy" / "evaluation.json").exists()
+
+
+def test_evaluating_a_run_leaves_the_scores_there(weights, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "toy").rename(run / "model")
+    assert main(["evaluate", str(run), "tetrominoes", "--limit", "2", "--device", "cpu"]) == 0
+    assert json.loads((run / "evaluation.json").read_text())["metrics"]["mse"]["n"] == 2
+
+
+def test_decompose_writes_a_folder_per_image(capsys, weights, tmp_path):
+    for name in ("a", "b"):
+        Image.new("RGB", (6, 5), "red").save(tmp_path / f"{name}.png")
+    images = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    assert main(["decompose", weights, *images, "--out", str(tmp_path / "out")]) == 0
+    assert sorted(folder.name for folder in (tmp_path / "out").iterdir()) == ["a", "b"]
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out" / name) for name in ("a", "b")]
+
+
+def test_data_can_be_generated_converted_and_inspected(capsys, tmp_path):
+    file, copy, sheet, numbers = (str(tmp_path / name) for name in ("s.h5", "c.h5", "s.png", "n.json"))
+    assert main(["data", "generate", "shapes", file, "--train", "4", "--val", "0", "--test", "3"]) == 0
+    assert main(["data", "convert", file, copy, "--splits", "test"]) == 0
+    options = ["--split", "test", "--sheet", sheet, "--count", "2", "--json", numbers]
+    assert main(["data", "inspect", copy, *options]) == 0
+    assert json.loads((tmp_path / "n.json").read_text())["scenes"] == 3
+    with Image.open(sheet) as picture:
+        assert min(picture.size) > 50
+    assert "no split" in fails_with(capsys, "data", "inspect", copy, "--split", "val").lower()
+
+
+def test_report_prints_where_the_page_is(capsys, tmp_path):
+    assert "name the folder of a training" in fails_with(capsys, "report", str(tmp_path / "absent"))
