@@ -49,8 +49,8 @@ def test_every_shipped_model_loads(name):
 
 
 def test_a_hub_id_is_downloaded(folder, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file: str(folder / file))
-    assert len(unscene.load("someone/toy").logit) == 5
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda name, file, revision: str(folder / file))
+    assert len(unscene.load("someone/toy", revision="v1").logit) == 5
 
 
 @pytest.mark.parametrize(

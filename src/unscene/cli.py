@@ -18,7 +18,7 @@ def train(arguments: list[str]) -> None:
     """
     from unscene.commands.train import main
 
-    print(f"trained; everything is in {main(arguments).path}")
+    main(arguments)
 
 
 def evaluate(

@@ -21,18 +21,19 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SHIPPED = Path(__file__).parent / "weights"  # weights/iodine/tetrominoes/{config.json, model.safetensors}
 
 
-def load(source: str | Path, method: type[SceneModel] | None = None) -> SceneModel:
+def load(source: str | Path, method: type[SceneModel] | None = None, **hub_options: Any) -> SceneModel:
     """The model whose weights ``source`` holds, on the CPU, in evaluation mode.
 
     Args:
         source: a folder that `save_pretrained` wrote, the folder of a training run, the name of a
             recipe whose weights ship with the package, or the id of a repository on the Hugging Face hub.
         method: the class that is expected; by default any.
+        hub_options: for `huggingface_hub.hf_hub_download`, such as ``revision`` or ``token``.
 
     Raises:
         InputError: nothing is there, it belongs to another method, or a file is damaged.
     """
-    folder = find_weights(source)
+    folder = find_weights(source, **hub_options)
     config = read_config(folder)
     name = config.pop("method", None)
     cls = methods().get(name)
@@ -43,7 +44,7 @@ def load(source: str | Path, method: type[SceneModel] | None = None) -> SceneMod
     return read_weights(build(cls, config, folder), folder / WEIGHTS).eval()
 
 
-def find_weights(source: str | Path) -> Path:
+def find_weights(source: str | Path, **hub_options: Any) -> Path:
     """The folder with config.json and model.safetensors that ``source`` stands for; downloads it from the hub."""
     path = Path(source).expanduser()
     for folder in (path, path / "model", SHIPPED / path):
@@ -51,7 +52,7 @@ def find_weights(source: str | Path) -> Path:
             return folder
     if path.exists():
         raise InputError(f"{path} holds no weights ({CONFIG} and {WEIGHTS}), nor does {path / 'model'}")
-    return _download(str(source))
+    return _download(str(source), **hub_options)
 
 
 def shipped() -> list[str]:
@@ -113,7 +114,7 @@ def read_weights(model: SceneModel, file: Path) -> SceneModel:
     return model
 
 
-def _download(name: str) -> Path:
+def _download(name: str, **hub_options: Any) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -121,7 +122,7 @@ def _download(name: str) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(f"{missing}, nor is it the id of a hub repository (owner/name)")
     try:
-        files = [Path(hf_hub_download(name, filename)) for filename in (CONFIG, WEIGHTS)]
+        files = [Path(hf_hub_download(name, filename, **hub_options)) for filename in (CONFIG, WEIGHTS)]
     except (HfHubHTTPError, OSError) as error:  # OSError: no connection
         raise InputError(f"{missing}, nor can the hub give them ({str(error).splitlines()[0]})") from error
     return files[0].parent

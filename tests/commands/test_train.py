@@ -3,7 +3,6 @@
 import pytest
 import yaml
 
-import toy_scenes  # noqa: F401  so that recipes find its classes by name
 from unscene.commands.train import main
 from unscene.errors import InputError
 from unscene.training.run import RunFolder
@@ -14,7 +13,7 @@ RECIPE = """
 about: {method: Toy, published: {fg_ari: 0.5}}
 model: {class_path: toy_scenes.ToyModel, init_args: {num_slots: 3}}
 data:
-  train: {class_path: ToyScenes}
+  train: {class_path: toy_scenes.ToyScenes}
   batch_size: 4
 optimizer: {class_path: Adam, init_args: {lr: 0.01}}
 schedule: {class_path: ExponentialDecay, init_args: {factor: 0.5}}
@@ -66,6 +65,11 @@ def test_a_run_records_its_configuration_which_trains_the_same_again(recipe):
     assert "ckpt_path" not in yaml.safe_load(first.config.read_text())
 
 
+def test_users_callbacks_run_beside_ours(recipe):
+    folder = main([recipe, "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor"])
+    assert "lr-Adam" in folder.metrics.read_text()
+
+
 def test_the_seed_changes_the_training(recipe):
     folders = [main([recipe, "--seed", seed, "--run", seed, "--model.noise", "0.0"]) for seed in "12"]
     weights = [(folder.model / "model.safetensors").read_bytes() for folder in folders]
@@ -83,6 +87,7 @@ def test_the_seed_changes_the_training(recipe):
         (["--model", "Toyo"], "model: there is no class Toyo"),
         (["--optimizer", "Adamo"], "optimizer: there is no class Adamo"),
         (["--schedule.factor", "0"], "factor must be above 0, got 0.0"),
+        (["--seed", "-1"], "seed: .*NonNegativeInt"),
         (["--config", "more.yaml"], "config: File does not exist: .*more.yaml"),
     ],
 )

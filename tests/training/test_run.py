@@ -187,6 +187,7 @@ trainer: {max_steps: 6, accelerator: cpu, log_every_n_steps: 1, val_check_interv
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(RECIPE)

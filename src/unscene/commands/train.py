@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ActionConfigFile, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
 import unscene.data.open  # noqa: F401  imports the datasets, which recipes call by the name of the class alone
@@ -29,7 +31,7 @@ HIDDEN = {
 }
 
 
-def main(args: list[str]) -> RunFolder | None:
+def main(args: list[str]) -> RunFolder:
     """Train as the arguments say; the first one that is no option is the recipe."""
     parser = make_parser()
     if args and not args[0].startswith("-"):
@@ -42,7 +44,10 @@ def main(args: list[str]) -> RunFolder | None:
     config = parser.parse_args(args)
     config.about = {"recipe": recipe} | config.about
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # neither tips nor a summary of hardware
-    return run(parser, config)
+    folder = run(parser, config)
+    if rank_zero_only.rank == 0:
+        print(f"trained; everything is in {folder.path}")
+    return folder
 
 
 def run(parser: Parser, config: Namespace) -> RunFolder:
@@ -76,10 +81,10 @@ def make_parser() -> Parser:
     parser.add_argument("--config", action=ActionConfigFile, help="another YAML file on top of the recipe")
     parser.add_argument("--about", type=dict[str, Any], default={}, help="for people: paper, published values")
     parser.add_argument("--run", type=str, default="runs/unnamed", help="folder for logs, checkpoints and weights")
-    parser.add_argument("--seed", type=int, default=0, help="of the initialisation, the order of samples, the noise")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of initialisation, order of samples, noise")
     parser.add_argument("--ckpt_path", type=str | None, help="`last` or a file: continue from that checkpoint")
-    parser.add_argument("--checkpoint_every", type=int, default=1000, help="steps between two checkpoints")
-    parser.add_argument("--keep_checkpoints", type=int, default=3, help="number of checkpoints that remain")
+    parser.add_argument("--checkpoint_every", type=PositiveInt, default=1000, help="steps between two checkpoints")
+    parser.add_argument("--keep_checkpoints", type=PositiveInt, default=3, help="number of checkpoints that remain")
     parser.add_argument("--model", type=SceneModel, required=True, help="the method and its hyper-parameters")
     parser.add_class_arguments(SceneData, "data")
     parser.link_arguments("seed", "data.seed")

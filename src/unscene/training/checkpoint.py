@@ -67,6 +67,10 @@ class Checkpoints(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save(trainer, pl_module.model)  # stopped early, for example by max_time
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            trainer.print(f"\nstopped; --ckpt_path last continues from step {self.saved_step}")
+
     def save(self, trainer: Trainer, model: SceneModel) -> None:
         """Save unless this step is saved already (as between two accumulated batches)."""
         if trainer.global_step == self.saved_step:
@@ -81,7 +85,8 @@ class Checkpoints(Callback):
         self.saved_step = trainer.global_step
 
     def remove_old(self) -> None:
-        for path in sorted(self.folder.glob("step-*.ckpt"))[: -self.keep]:
+        by_age = sorted(self.folder.glob("step-*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        for path in by_age[: -self.keep]:  # not by step: training may have gone back to an earlier one
             path.unlink()
 
 
