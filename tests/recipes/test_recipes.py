@@ -8,6 +8,8 @@ from unscene.errors import InputError
 from unscene.training.logger import read_rows
 
 TINY = {
+    "--data.train": "Tetrominoes",  # also where the recipe reads files that the user brings
+    "--data.val": "Tetrominoes",
     "--data.train.num_scenes": "4",
     "--data.val.num_scenes": "2",
     "--data.batch_size": "2",
@@ -21,6 +23,19 @@ TINY = {
 }
 
 
+def convolutions(kernel, *channels):
+    return sum(n_out * (n_in * kernel**2 + 1) for n_in, n_out in zip(channels, channels[1:], strict=False))
+
+
+SMALL = convolutions(5, 17, 32, 32, 32) + 128 * 33 + 2 * 6  # refinement up to its MLP, and the four normalisations
+PAPER = {
+    "tetrominoes": convolutions(5, 34, 32, 32, 32, 32, 4) + SMALL + 64 * (128 + 128 + 1) + 3 * 64,
+    "multi_dsprites": convolutions(5, 18, 32, 32, 32, 32, 4) + SMALL + 512 * (192 + 128 + 2) + 32 * 129 + 3 * 32,
+    "clevr6": convolutions(3, 66, 64, 64, 64, 64, 4)
+    + (convolutions(3, 17, 64, 64, 64, 64) + 256 * 65 + 2 * 6 + 1024 * (512 + 256 + 2) + 128 * 257 + 3 * 128),
+}
+
+
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_builds_and_steps(name, tmp_path):
@@ -30,6 +45,11 @@ def test_every_recipe_builds_and_steps(name, tmp_path):
     assert float(step["loss"]) > 0
     assert -1 <= float(validation["val/fg_ari"]) <= 1
     assert (folder.model / "model.safetensors").is_file()
+
+
+def test_models_of_recipes_have_the_sizes_of_the_paper():
+    sizes = {name: sum(p.numel() for p in recipes.build_model(f"iodine/{name}").parameters()) for name in PAPER}
+    assert sizes == PAPER
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -100,7 +100,7 @@ class IODINE(SceneModel):
         kernel_size: int = 3,
         rgb_activation: Literal["none", "sigmoid"] = "none",
         refinement_channels: Sequence[int] = (64, 64, 64, 64),
-        refinement_mlp: Sequence[int] = (256, 256),
+        refinement_mlp: Sequence[int] = (256,),
         lstm_size: int | None = 256,
         pool: Literal["average", "flatten"] = "average",
         coordinates: Literal["linear", "cosine"] = "linear",

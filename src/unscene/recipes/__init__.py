@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from unscene.errors import InputError
+
+if TYPE_CHECKING:
+    from unscene.models.base import SceneModel
 
 FOLDER = Path(__file__).parent
 
@@ -47,6 +50,14 @@ def read(recipe: str) -> dict[str, Any]:
 def about(recipe: str) -> dict[str, Any]:
     """What a recipe says about itself."""
     return read(recipe).get("about", {})
+
+
+def build_model(recipe: str) -> SceneModel:
+    """The untrained model that a recipe describes, for those who bring their own training loop."""
+    from unscene.pretrained import methods
+
+    model = read(recipe)["model"]
+    return methods()[model["class_path"]](**model.get("init_args", {}))
 
 
 def table(recipes: dict[str, dict[str, Any]]) -> str:

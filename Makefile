@@ -1,0 +1,34 @@
+# `make demo` shows what the library does, `make test` checks it. Both set up .venv on their own.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/demo
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   train IODINE for some minutes and write an HTML report"
+	@echo "make test   lint and run all tests"
+	@echo "make bench  speed and memory beside a plain implementation (20 minutes)"
+	@echo "make clean  remove .venv"
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("unscene needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/ready
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/demo.sh $(RUN)
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/bench_iodine.py --json benchmarks/results.json
+
+clean:
+	rm -rf .venv
