@@ -69,7 +69,8 @@ class Checkpoints(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, KeyboardInterrupt):
-            trainer.print(f"\nstopped; --ckpt_path last continues from step {self.saved_step}")
+            hint = f"--ckpt_path last continues from step {self.saved_step}" if self.saved_step else "nothing saved yet"
+            trainer.print(f"\nstopped; {hint}")
 
     def save(self, trainer: Trainer, model: SceneModel) -> None:
         """Save unless this step is saved already (as between two accumulated batches)."""
