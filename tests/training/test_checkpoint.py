@@ -1,7 +1,6 @@
 """Checkpoint files: whole or absent, and clear about damage. Kills and full disks in trainings are in test_run.py."""
 
 import os
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,13 +81,3 @@ def test_exported_weights_are_replaced_file_by_file(tmp_path):
 def test_zero_intervals_are_refused(tmp_path):
     with pytest.raises(InputError, match="at least 1, got 0 and 3"):
         Checkpoints(tmp_path, tmp_path, every_n_steps=0)
-
-
-@pytest.mark.parametrize(
-    ("saved", "message"), [(0, "nothing saved yet"), (4, "--ckpt_path last continues from step 4")]
-)
-def test_stopping_by_hand_tells_how_to_go_on(tmp_path, saved, message):
-    checkpoints, printed = Checkpoints(tmp_path, tmp_path), []
-    checkpoints.saved_step = saved
-    checkpoints.on_exception(SimpleNamespace(print=printed.append), None, KeyboardInterrupt())
-    assert printed == [f"\nstopped; {message}"]

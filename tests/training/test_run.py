@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
 
 from toy_scenes import ToyModel, ToyScenes
@@ -154,6 +155,26 @@ def test_a_full_disk_is_told_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     ):
         fit(tmp_path, 10)
     assert_same_as_step_4(tmp_path)
+
+
+class PressCtrlC(Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_):
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("step", "hint"), [(2, "nothing saved yet"), (6, "--ckpt_path last continues from step 4")])
+def test_stopping_by_hand_tells_how_to_go_on(tmp_path, capsys, step, hint):
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit):
+            fit(tmp_path, 10, callbacks=[PressCtrlC(step)])
+    finally:
+        signal.signal(signal.SIGINT, handler)  # Lightning switches it off
+    assert f"\nstopped; {hint}\n" in capsys.readouterr().out
 
 
 def assert_same_as_step_4(run):
