@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit status, one sentence on stderr, files."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -68,7 +69,7 @@ def test_mistakes_of_every_kind_end_in_one_sentence(capsys, weights, tmp_path):
 
 def test_recipes_are_listed(capsys, tmp_path):
     assert main(["recipes", "--json", str(tmp_path / "r.json")]) == 0
-    assert "iodine/tetrominoes  IODINE" in capsys.readouterr().out
+    assert re.search(r"^iodine/tetrominoes +IODINE +Tetrominoes ", capsys.readouterr().out, re.MULTILINE)
     assert json.loads((tmp_path / "r.json").read_text())["iodine/tetrominoes"]["published"] == {"fg_ari": 0.992}
 
 
