@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -203,9 +203,14 @@ def peak_memory(recipe: str, what: str) -> float:
     if DEVICE == "cuda":
         run(), run()
         return torch.cuda.max_memory_allocated() / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident_mib()
     run(), run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return peak_resident_mib() - before
+
+
+def peak_resident_mib() -> float:
+    """Of this process since it began; getrusage would count the parent's peak in."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def print_table(rows: list[dict]) -> None:

@@ -54,6 +54,8 @@ def run(parser: Parser, config: Namespace) -> RunFolder:
     """Build what the configuration describes and train it."""
     seed_all(config.seed)  # the model's initialisation
     parts = parser.instantiate(config)
+    if parts.init is not None:
+        pretrained.read_weights(parts.model, pretrained.find_weights(parts.init) / pretrained.WEIGHTS)
     return train(
         parts.model,
         parts.data,
@@ -82,6 +84,7 @@ def make_parser() -> Parser:
     parser.add_argument("--about", type=dict[str, Any], default={}, help="for people: paper, published values")
     parser.add_argument("--run", type=str, default="runs/unnamed", help="folder for logs, checkpoints and weights")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of initialisation, order of samples, noise")
+    parser.add_argument("--init", type=str | None, help="weights to start from, as `evaluate` takes them: fine-tuning")
     parser.add_argument("--ckpt_path", type=str | None, help="`last` or a file: continue from that checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=1000, help="steps between two checkpoints")
     parser.add_argument("--keep_checkpoints", type=PositiveInt, default=3, help="number of checkpoints that remain")

@@ -15,8 +15,8 @@ CLEVR_SIZE = 128
 
 def to_grayscale(image: Float[Tensor, "*batch 3 H W"]) -> Float[Tensor, "*batch 1 H W"]:
     """Rec. 601 luma of RGB images; any leading axes (batch, frames, views) are kept."""
-    weights = torch.tensor(LUMA, dtype=image.dtype, device=image.device)
-    return torch.einsum("...chw,c->...hw", image, weights).unsqueeze(-3)
+    red, green, blue = image.unbind(-3)  # elementwise, so that a scene is the same bit by bit in any batch
+    return (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue).unsqueeze(-3)
 
 
 def pixels_to_image(pixels: UInt8[Tensor, "*batch H W C"], grayscale: bool = False) -> Float[Tensor, "*batch _ H W"]:

@@ -36,6 +36,13 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
     def loss(self, batch: Scenes, step: int) -> Losses:
         """The training objective on a batch of Scenes at optimisation step ``step``; labels must not be read."""
 
+    @classmethod
+    def from_pretrained(cls, source: str | Path, **hub_options) -> SceneModel:
+        """The model with the weights that ``source`` holds: as `unscene.load`, but only weights of this class."""
+        from unscene.pretrained import load  # here, because it knows all models
+
+        return load(source, cls, **hub_options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
         config = {"method": type(self).__name__} | (self._hub_mixin_config or {})
