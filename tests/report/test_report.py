@@ -11,7 +11,7 @@ from unscene.models.base import Losses, SceneModel
 from unscene.report import write_report
 from unscene.scenes import Decomposition
 
-SECTIONS = ["Scores on held-out images", "Training", "Decompositions", "Refinement", "Mask logits", "Reproduce"]
+SECTIONS = ["Scores", "Training", "Decompositions", "Refinement", "Mask logits", "Reproduce"]
 
 
 class Stripes(SceneDataset):
@@ -136,7 +136,7 @@ def remove_history(run):
         (lambda run: (run / "metrics.csv").write_text("step,loss\n1,many\n"), "metrics.csv is damaged", 3),
         (lambda run: (run / "config.yaml").unlink(), "There is no config.yaml in the folder", 1),
         (lambda run: (run / "config.yaml").write_text("a: [b"), "is not valid YAML", 1),
-        (lambda run: (run / "config.yaml").write_text("seed: 1"), "The settings name no held-out images", 1),
+        (lambda run: (run / "config.yaml").write_text("seed: 1"), "The settings name no images", 1),
         (
             lambda run: (run / "config.yaml").write_text("data: {val: {class_path: gone.Scenes}}"),
             "The held-out images that the settings name cannot be opened",

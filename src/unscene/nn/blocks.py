@@ -58,7 +58,7 @@ class MapNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, maps: Float[Tensor, "B K C H W"]) -> Float[Tensor, "B K C H W"]:
-        return F.layer_norm(maps, maps.shape[2:]) * self.gain + self.bias
+        return torch.addcmul(self.bias, F.layer_norm(maps, maps.shape[2:]), self.gain)
 
 
 def compute_dtype(like: Tensor) -> torch.dtype:

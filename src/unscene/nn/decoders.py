@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unscene.nn.blocks import conv, elu, linear, linear_coordinates
+from unscene.nn.blocks import compute_dtype, conv, elu, linear, linear_coordinates
 
 
 class BroadcastDecoder(nn.Module):
@@ -39,7 +39,7 @@ class BroadcastDecoder(nn.Module):
         coordinates = F.conv2d(linear_coordinates(size, first.weight), xy_weight, first.bias, padding=taps // 2)
         basis = torch.eye(first.in_channels - 2).to(first.weight)[:, :, None, None]
         cases = F.conv2d(basis.expand(-1, -1, *(min(n, taps) for n in size)), z_weight, padding=taps // 2)
-        copy = torch.kron(*(_border_cases(n, taps).to(first.weight) for n in size))
+        copy = torch.kron(*(_border_cases(n, taps) for n in size)).to(first.weight.device, compute_dtype(first.weight))
         return coordinates.flatten(2).mT, cases.flatten(2).mT, copy
 
     def forward(

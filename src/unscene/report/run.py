@@ -71,7 +71,7 @@ class Run:
         path = self.path / "evaluation.json"
         if not path.is_file():
             scores = evaluate(self.model, self.dataset, limit=NUM_SCORED).to_json()
-            note = f"This run was not evaluated; these are the scores of {scores['meta']['n']} held-out images only."
+            note = f"This run was not evaluated; these are the scores of {scores['meta']['n']} {self.kind} images only."
             return {**scores, "note": note}
         try:
             evaluation = json.loads(path.read_text())
@@ -87,20 +87,28 @@ class Run:
 
     @cached_property
     def dataset(self) -> SceneDataset:
-        """The held-out scenes, ``data.val`` of the settings."""
-        settings = (self.config.get("data") or {}).get("val")
+        """The held-out scenes, ``data.val`` of the settings, or those of the training if there are no others."""
+        settings = self._data.get("val") or self._data.get("train")
         if settings is None:
-            raise InputError("the settings name no held-out images (data.val), so there are none to show")
+            raise InputError("the settings name no images (data.val), so there are none to show")
         parser = ArgumentParser(exit_on_error=False)
         parser.add_subclass_arguments(SceneDataset, "val")
         try:
             return parser.instantiate(parser.parse_object({"val": settings})).val
         except ArgumentError as error:
-            raise InputError(f"the held-out images that the settings name cannot be opened: {error}") from error
+            raise InputError(f"the {self.kind} images that the settings name cannot be opened: {error}") from error
+
+    @property
+    def kind(self) -> str:
+        return "held-out" if self._data.get("val") else "training"
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        return self.config.get("data") or {}
 
     @cached_property
     def scenes(self) -> Scenes:
-        """A batch of the first held-out scenes."""
+        """A batch of the first of these scenes."""
         return collate([self.dataset[i] for i in range(min(NUM_SHOWN, len(self.dataset)))])
 
     @cached_property
