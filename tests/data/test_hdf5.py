@@ -1,4 +1,7 @@
+import io
 import pickle
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 import torch
 
 from unscene.data import HDF5Scenes, MultiDSprites, SceneDataset, Tetrominoes, collate, save_hdf5
+from unscene.data.hdf5 import _OutputFile
 from unscene.data.preprocess import crop_clevr, to_grayscale
 from unscene.errors import InputError
 
@@ -103,8 +107,63 @@ def test_nothing_to_write(tmp_path):
         save_hdf5({}, tmp_path / "a.h5")
     with pytest.raises(InputError, match="nothing to write to .*a.h5: split 'val' is empty"):
         save_hdf5({"train": Tetrominoes(1), "val": TensorScenes({"image": torch.zeros(0, 1, 4, 4)})}, tmp_path / "a.h5")
-    with pytest.raises(InputError, match="cannot write a.h5 into .*nowhere"):
-        save_hdf5({"train": Tetrominoes(1)}, tmp_path / "nowhere" / "a.h5")
+
+
+def test_missing_folders_are_made(tmp_path):
+    save_hdf5({"train": Tetrominoes(1)}, tmp_path / "new" / "folder" / "a.h5")
+    assert len(HDF5Scenes(tmp_path / "new" / "folder" / "a.h5")) == 1
+
+
+@pytest.mark.parametrize("limit", [1000, 50_000, 300_000])
+def test_a_full_disk_ends_in_one_sentence(tmp_path, limit):
+    """In a process of its own: HDF5 used to crash it when it met the error while closing the file."""
+    script = f"""
+import resource
+from pathlib import Path
+from unscene.data import MultiDSprites, save_hdf5
+from unscene.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    save_hdf5({{"train": MultiDSprites(300)}}, Path("a.h5"))
+except InputError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.startswith("cannot write a.h5: File too large; make room") and done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_partial_writes_are_completed(tmp_path):
+    class Reluctant(io.FileIO):
+        def write(self, data):
+            return super().write(data[:3])
+
+    class Output(_OutputFile, Reluctant):
+        pass
+
+    with Output(tmp_path / "a", "w+") as output:
+        assert output.write(b"eight by") == 8
+    assert (tmp_path / "a").read_bytes() == b"eight by"
+
+
+def test_truncated_files_are_named(tetrominoes):
+    path = tetrominoes[0]
+    dataset = HDF5Scenes(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    for read in (lambda: dataset[3], lambda: HDF5Scenes(path)):
+        with pytest.raises(InputError, match=r"cannot read .*t.h5: .*truncated file.*; if it is damaged or truncated"):
+            read()
+
+
+def test_visibility_among_the_factors_of_older_files_is_left_out(tetrominoes):
+    path, datasets = tetrominoes
+    with h5py.File(path, "a") as file:
+        file["test/factors/visibility"] = np.ones((5, 4), bool)
+    assert HDF5Scenes(path, "test")[0]["factors"].keys() == datasets["test"][0]["factors"].keys()
+
+
+def test_all_splits_are_listed(tetrominoes):
+    assert HDF5Scenes(tetrominoes[0], "test").splits == {"test": 5, "train": 70}
 
 
 def test_pickles_and_works_in_forked_workers(tetrominoes):

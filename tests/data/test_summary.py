@@ -28,7 +28,6 @@ class Tiny(SceneDataset):
         factors = {
             "x": index[:, None] + torch.tensor([-9.0, 0.25, 0.5]),
             "shape": torch.tensor([0, 7, 8], dtype=torch.uint8).repeat(len(index), 1),
-            "visibility": visibility,
         }
         labels = {"mask": mask, "factors": factors, "visibility": visibility}
         image = (index / 128)[:, None, None, None].expand(-1, 3, 2, 4)

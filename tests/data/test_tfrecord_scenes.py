@@ -190,9 +190,6 @@ def test_more_scenes_than_cached_are_decoded(tetrominoes):
 
 def test_the_cache_goes_where_asked(tetrominoes, tmp_path):
     cache_dir = tmp_path / "cache"
-    with pytest.raises(InputError, match="cannot write .* into .*cache; create that folder or make it writable"):
-        TFRecordScenes(tetrominoes[0], "tetrominoes", cache_dir=cache_dir)
-    cache_dir.mkdir()
     TFRecordScenes(tetrominoes[0], "tetrominoes", cache_dir=cache_dir)
     assert len(list(cache_dir.iterdir())) == 1 and not list(tmp_path.glob("*.scenes"))
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from unscene.data.files import replacing
+from unscene.files import replacing
 
 
 def write_json(content: Any, path: Path | None) -> None:

@@ -91,7 +91,7 @@ def assemble(image: np.ndarray, mask: np.ndarray, factors: dict[str, np.ndarray]
     return {
         "image": torch.from_numpy(image),
         "mask": torch.from_numpy(mask),
-        "factors": with_background | {"visibility": visibility},
+        "factors": with_background,
         "visibility": visibility,
     }
 

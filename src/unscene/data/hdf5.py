@@ -16,7 +16,9 @@ test with ``imgs`` (S, H, W, C), ``masks`` (S, N, H, W, 1), 255 where an entity 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,9 @@ import numpy as np
 import torch
 
 from unscene.data.dataset import SceneDataset, collate
-from unscene.data.files import replacing
 from unscene.data.preprocess import crop_clevr, image_to_pixels, masks_to_label_map, pixels_to_image
 from unscene.errors import InputError
+from unscene.files import replacing
 from unscene.scenes import Scenes
 
 LAYOUT, VERSION = "unscene", 1
@@ -43,20 +45,47 @@ def save_hdf5(
     """Write the splits ``datasets`` {name: scenes} to ``path``, whole or not at all.
 
     Images are rounded to bytes (exact for whatever came from bytes). ``progress(split, done, total)``
-    is called after each batch. Raises InputError if there is nothing to write, an id in a label map does
-    not fit into a byte, or the folder cannot be written to.
+    is called after each batch. Missing folders are made. Raises InputError if there is nothing to write, an id in a
+    label map does not fit into a byte, or the file cannot be written, as on a full disk.
     """
     path = Path(path)
     empty = [split for split, dataset in datasets.items() if len(dataset) == 0]
     if empty or not datasets:
         raise InputError(f"nothing to write to {path}: " + (f"split {empty[0]!r} is empty" if empty else "no splits"))
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, _OutputFile(temporary, "w+") as output, h5py.File(output, "w") as file:
         file.attrs.update(layout=LAYOUT, version=VERSION)
         for split, dataset in datasets.items():
-            _write_split(file.create_group(split), dataset, progress)
+            for done in _write_split(file.create_group(split), dataset):
+                output.check()
+                if progress is not None:
+                    progress(split, done, len(dataset))
 
 
-def _write_split(group: h5py.Group, dataset: SceneDataset, progress: Callable[[str, int, int], None] | None) -> None:
+class _OutputFile(io.FileIO):
+    """A file that tells of a failed write when asked, or when closed: HDF5 itself crashes when it cannot write."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:  # anything with a buffer
+        rest = memoryview(data)
+        try:
+            while rest and self.error is None:  # the system may take only a part
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(data)
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        self.check()
+
+
+def _write_split(group: h5py.Group, dataset: SceneDataset) -> Iterator[int]:
+    """Write it batch by batch; yields the number of scenes written."""
     total = len(dataset)
     for start in range(0, total, BATCH):
         stop = min(start + BATCH, total)
@@ -65,8 +94,7 @@ def _write_split(group: h5py.Group, dataset: SceneDataset, progress: Callable[[s
                 images = {"chunks": (1, *array.shape[1:]), "compression": "gzip"} if name in ("image", "mask") else {}
                 group.create_dataset(name, shape=(total, *array.shape[1:]), dtype=array.dtype, **images)
             group[name][start:stop] = array
-        if progress is not None:
-            progress(group.name.strip("/"), stop, total)
+        yield stop
 
 
 def _to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
@@ -86,7 +114,8 @@ class HDF5Scenes(SceneDataset):
     Yields what the file has of ``image``, ``mask``, ``factors``, ``visibility`` and ``viewpoint``; of the
     EfficientMORL release ``image``, ``mask`` and ``factors`` ({name: ...}, or {"factors": ...} if they are
     one array). CLEVR in that release is 240 x 320 and goes through `crop_clevr`.
-    Raises InputError if the file is missing, no HDF5, of no known layout, or lacks the split.
+    ``splits`` {name: number of scenes} lists all of the file.
+    Raises InputError if the file is missing, no HDF5, truncated, of no known layout, or lacks the split.
     """
 
     def __init__(self, path: str | Path, split: str = "train", grayscale: bool = False) -> None:
@@ -95,15 +124,15 @@ class HDF5Scenes(SceneDataset):
             raise InputError(f"HDF5 file {path} does not exist")
         if not h5py.is_hdf5(self.path):
             raise InputError(f"{path} is not an HDF5 file, or it is damaged")
-        with h5py.File(self.path) as file:
-            self._read, self._num_scenes = self._inspect(file)
+        with _opened(self.path) as file:
+            self.splits = _sizes(file)
+            self._read = self._find_reader(file)
 
-    def _inspect(self, file: h5py.File) -> tuple[Callable[[h5py.Group, int], dict[str, Any]], int]:
-        """The reader of a scene and their number."""
-        splits = [name for name, member in file.items() if isinstance(member, h5py.Group)]
-        if self.split not in splits:
+    def _find_reader(self, file: h5py.File) -> Callable[[h5py.Group, int], dict[str, Any]]:
+        """The reader of a scene."""
+        if self.split not in self.splits:
             raise InputError(
-                f"{self.path} has no split {self.split!r}; it has {', '.join(splits) or 'no groups at all'}"
+                f"{self.path} has no split {self.split!r}; it has {', '.join(self.splits) or 'no groups at all'}"
             )
         if file.attrs.get("layout") == LAYOUT and file.attrs["version"] > VERSION:
             raise InputError(
@@ -111,15 +140,15 @@ class HDF5Scenes(SceneDataset):
             )
         for name, read in (("image", _read_own), ("imgs", _read_release)):
             if name in file[self.split]:
-                return read, len(file[self.split][name])
+                return read
         raise InputError(f"group {self.split!r} of {self.path} has neither 'image' nor 'imgs': not a known layout")
 
     def __len__(self) -> int:
-        return self._num_scenes
+        return self.splits[self.split]
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         # opened for every batch (under a millisecond): an HDF5 handle survives neither fork nor pickling
-        with h5py.File(self.path) as file:
+        with _opened(self.path) as file:
             return collate([self._to_scene(self._read(file[self.split], int(index))) for index in indices])
 
     def _to_scene(self, arrays: dict[str, Any]) -> Scenes:
@@ -130,11 +159,26 @@ class HDF5Scenes(SceneDataset):
         return scene
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path) as file:
+            yield file
+    except (OSError, RuntimeError) as error:  # what HDF5's own complaints become
+        raise InputError(f"cannot read {path}: {error}; if it is damaged or truncated, make or get it again") from error
+
+
+def _sizes(file: h5py.File) -> dict[str, int]:
+    """{split: number of scenes}, 0 for a group of no known layout."""
+    groups = {name: group for name, group in file.items() if isinstance(group, h5py.Group)}
+    return {name: len(group.get("image", group.get("imgs", ()))) for name, group in groups.items()}
+
+
 def _read_own(group: h5py.Group, index: int) -> dict[str, Any]:
-    return {
-        name: {factor: values[index] for factor, values in member.items()} if name == "factors" else member[index]
-        for name, member in group.items()
-    }
+    arrays = {name: member[index] for name, member in group.items() if name != "factors"}
+    if "factors" in group:  # the first files had the visibility among them too
+        arrays["factors"] = {name: v[index] for name, v in group["factors"].items() if name != "visibility"}
+    return arrays
 
 
 def _read_release(group: h5py.Group, index: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class MultiDSprites(GeneratedScenes):
     entities that are absent from an image are 0 throughout: ``x`` (rightwards) and ``y`` (downwards)
     in [0, 1], the centre being at 16 + 32 x and 16 + 32 y pixels; ``shape`` 1 square, 2 ellipse, 3 heart
     (0 background); ``color`` (B, N, C), the background's too; ``orientation`` in [0, 2 pi), clockwise
-    from upright; ``scale`` in [0.5, 1]; ``visibility``.
+    from upright; ``scale`` in [0.5, 1].
     Raises InputError for an unknown ``variant``, ``split`` or ``num_scenes`` below 1.
 
     Source: Multi-Object Datasets (Kabra et al., 2019) on dSprites (Matthey et al., 2017), used in IODINE

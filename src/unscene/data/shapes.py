@@ -36,7 +36,7 @@ class Shapes(GeneratedScenes):
     ``image`` (B, 1, 28, 28), 0 or 1: the union of the outlines. ``mask`` (B, 28, 28) uint8 with ids 1-3;
     a pixel of several outlines belongs to the last one. ``factors`` (B, 4): ``x`` the left column and
     ``y`` the top row of the bounding box in pixels, ``shape`` 1 square, 2 upward, 3 downward triangle
-    (0 background), ``visibility``.
+    (0 background).
 
     Source: Reichert and Serre (2013), with the outlines of Greff et al. (2015), used in IODINE
     (Greff et al., 2019). Not faithful: Greff et al. leave pixels of several outlines unlabelled.

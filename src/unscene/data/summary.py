@@ -80,8 +80,8 @@ def _count_objects(batch: Scenes) -> list[int]:
 
 
 def _visible_factors(batch: Scenes) -> dict[str, Tensor]:
-    """{name: (objects, ...)} of the visible objects, background and the visibility itself left out."""
-    factors = {name: value for name, value in batch.get("factors", {}).items() if name != "visibility"}
+    """{name: (objects, ...)} of the visible objects, without the background."""
+    factors = batch.get("factors", {})
     if "visibility" not in batch:
         return {name: value[:, 1:].flatten(0, 1) for name, value in factors.items()}
     visible = batch["visibility"].bool()

@@ -43,7 +43,7 @@ class Tetrominoes(GeneratedScenes):
 
     ``image`` (B, 3, 35, 35), or (B, 1, 35, 35) if ``grayscale``; ``mask`` (B, 35, 35) uint8 with ids 1-3.
     ``factors`` (B, 4, ...), as in the official files: ``x`` the top row and ``y`` the left column of the
-    bounding box in pixels, ``shape`` 1-19 (0 background), ``color`` (B, 4, 3) in {0, 1}, ``visibility``.
+    bounding box in pixels, ``shape`` 1-19 (0 background), ``color`` (B, 4, 3) in {0, 1}.
 
     Source: Multi-Object Datasets (Kabra et al., 2019), used in IODINE (Greff et al., 2019). Not
     faithful: how the official files sample placements is unknown; here they are uniform.

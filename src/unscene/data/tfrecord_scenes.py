@@ -14,11 +14,11 @@ import torch
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.example import parse_example
-from unscene.data.files import replacing
 from unscene.data.multi_object import LAYOUTS, decode_scene, find_layout
 from unscene.data.preprocess import pixels_to_image
 from unscene.data.tfrecord import FILE_NAME, read_records
 from unscene.errors import InputError
+from unscene.files import replacing
 from unscene.scenes import Scenes
 
 CACHE_VERSION = 1

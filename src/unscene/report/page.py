@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
-from unscene.data.files import replacing
 from unscene.errors import InputError
 from unscene.figures import decomposition_panel, loss_curves, mask_logits_panel, refinement_panel
 from unscene.figures.grid import DPI
+from unscene.files import replacing
 from unscene.report.facts import facts, scores
 from unscene.report.run import Run
 
