@@ -51,9 +51,10 @@ def evaluate(
         json: also write the table to this file; of a training run always to its evaluation.json.
     """
     import unscene.evaluation
-    from unscene.commands.output import progress, write_json
+    from unscene.commands.output import write_json
     from unscene.data import open_dataset
     from unscene.pretrained import load
+    from unscene.progress import progress
 
     result = unscene.evaluation.evaluate(
         load(weights),

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from unscene.data import ImageFolder
+from unscene.data.images import height_and_width
 from unscene.data.preprocess import to_grayscale
 from unscene.errors import InputError
 
@@ -26,6 +27,7 @@ def test_images_in_natural_order(tmp_path):
         save(tmp_path / name, image)
     (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "._img2.png").write_text("the shadow that macOS leaves")
+    save(tmp_path / ".thumbnails" / "img2.png", pixels())
     dataset = ImageFolder(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in dataset.paths] == [
         "b/1.png",
@@ -108,6 +110,7 @@ def test_splits_by_name_are_disjoint_and_stable(tmp_path):
     splits = {split: set(ImageFolder(tmp_path, split=split).paths) for split in ("train", "val", "test")}
     assert sum(map(len, splits.values())) == 60 and set.union(*splits.values()) == set(ImageFolder(tmp_path).paths)
     assert len(splits["train"]) > 36
+    assert ImageFolder(tmp_path).splits == {split: len(paths) for split, paths in splits.items()}
     save(tmp_path / "another.png", np.zeros((2, 2, 3)))
     assert set(ImageFolder(tmp_path, split="train").paths) >= splits["train"]
     assert set(ImageFolder(tmp_path, split="test").paths) >= splits["test"]
@@ -119,6 +122,9 @@ def test_a_subfolder_is_the_split(tmp_path):
     save(tmp_path / "masks/test/b.png", np.ones((6, 8)))
     dataset = ImageFolder(tmp_path / "images", tmp_path / "masks", split="test")
     assert [path.name for path in dataset.paths] == ["b.png"] and dataset[0]["mask"].min() == 1
+    assert dataset.splits == {"train": 1, "test": 1}
+    with pytest.raises(InputError, match="has no subfolder 'val'; its splits are train, test"):  # not 10 % of both
+        ImageFolder(tmp_path / "images", split="val")
 
 
 def test_bad_folders(tmp_path):
@@ -132,7 +138,7 @@ def test_bad_folders(tmp_path):
         ImageFolder(tmp_path)
     with pytest.raises(InputError, match="no subfolder 'holdout'; by name it splits into train, val, test"):
         ImageFolder(tmp_path, image_size=4, split="holdout")
-    with pytest.raises(InputError, match="none of the 2 images in .* fall into the 'val' split"):
+    with pytest.raises(InputError, match="none of the 2 images in .* fall into the 'val' split; use .*--split null"):
         ImageFolder(tmp_path, image_size=4, split="val")
 
 
@@ -154,10 +160,21 @@ def test_unreadable_images_are_named(tmp_path):
         ImageFolder(tmp_path)
 
 
-def test_deep_images_are_refused(tmp_path):
-    Image.fromarray(np.zeros((6, 8), np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="a.png has more than 8 bits per channel"):
+def test_sixteen_bit_images_keep_their_range(tmp_path):
+    Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16)).save(tmp_path / "a.png")
+    torch.testing.assert_close(ImageFolder(tmp_path)[0]["image"][0] * 255, torch.tensor([[0.0, 1, 128, 255]]))
+
+
+def test_images_of_floating_point_numbers_are_refused(tmp_path):
+    Image.new("F", (4, 4)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="a.tif: its pixels are floating-point numbers; save it with 8 or 16 bits"):
         ImageFolder(tmp_path)[0]
+
+
+@pytest.mark.parametrize("size", [0, (4, -1), (4, 4, 3), (4.5, 4)])
+def test_impossible_sizes_are_refused(tmp_path, size):
+    with pytest.raises(InputError, match="image_size is .*; give one number of pixels, or height and width"):
+        height_and_width(size)
 
 
 def test_masks_that_do_not_match(tmp_path):

@@ -97,6 +97,22 @@ def test_unknown_options_are_named():
         open_dataset("tetrominoes", num_scene=4)
 
 
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        ("shapes", {"num_scenes": "many"}, "option num_scenes of Shapes is 'many'; it must be int$"),
+        (".", {"image_size": "abc"}, "option image_size of ImageFolder is 'abc'; it must be int . tuple"),
+        (".", {"image_size": 0}, "image_size is 0; give one number of pixels"),
+        (".", {"image_size": [4, 0]}, "image_size is .4, 0.; give one number of pixels"),
+        (".", {"crop": 3}, "option crop of ImageFolder is 3; it must be str . None"),
+        ("a.tfrecords", {"kind": "tetrominoes", "limit": "all"}, "option limit of TFRecordScenes is 'all'"),
+    ],
+)
+def test_options_of_another_type_are_named(source, options, message):
+    with pytest.raises(InputError, match=message):
+        open_dataset(source, **options)
+
+
 def test_h5py_is_imported_only_when_needed():
     code = "import sys, unscene.data; print('h5py' in sys.modules, unscene.data.HDF5Scenes.__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

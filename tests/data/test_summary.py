@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unscene.data.dataset import SceneDataset
+from unscene.data.hdf5 import HDF5Scenes, save_hdf5
 from unscene.data.multi_dsprites import MultiDSprites
 from unscene.data.summary import format_summary, summarise
 from unscene.errors import InputError
@@ -37,6 +38,7 @@ class Tiny(SceneDataset):
 def test_summary_counts_visible_objects_only():
     assert summarise(Tiny()) == {
         "dataset": "Tiny",
+        "splits": {},
         "scenes": 100,
         "summarised": 100,
         "image": {"shape": [3, 2, 4], "dtype": "float32", "range": [0.0, 99 / 128]},
@@ -77,6 +79,13 @@ def test_table():
         "x        1.25 to 49.25",
         "shape    7:33, 8:16",
     ]
+
+
+def test_splits_have_a_line(tmp_path):
+    save_hdf5({"train": Tiny(num_scenes=3), "test": Tiny(num_scenes=2)}, tmp_path / "a.h5")
+    assert "splits   test:2, train:3\n" in format_summary(summarise(HDF5Scenes(tmp_path / "a.h5")))
+    drawn = format_summary(summarise(MultiDSprites(2)))
+    assert drawn.splitlines()[1].split(maxsplit=1) == ["splits", "train, val, test; scenes are drawn on demand"]
 
 
 def test_summary_of_a_generator_is_json_and_fits_the_screen():

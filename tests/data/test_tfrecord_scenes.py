@@ -141,6 +141,7 @@ def test_named_splits_follow_each_other(tetrominoes, monkeypatch):
     for split, expected in {"train": range(4), "test": range(4, 6), "val": range(6, 8)}.items():
         dataset = TFRecordScenes(path, "tetrominoes", split=split)
         np.testing.assert_array_equal(images(dataset), [features[i]["image"] for i in expected])
+        assert dataset.splits == {"train": 4, "test": 2, "val": 2}
     assert len(list(path.parent.glob("*.scenes"))) == 1  # decoded once for the three
 
 
@@ -167,6 +168,7 @@ def test_shards_are_chosen_by_split_and_read_in_order(tmp_path, tfrecord):
         np.testing.assert_array_equal(train[1]["mask"], scenes[0][1])
         np.testing.assert_array_equal(test[0]["mask"], scenes[2][1])
         assert (len(train), len(test)) == (2, 1)
+        assert (train.splits, test.splits) == ({"train": 2}, {"test": 1})  # the other was not looked at
 
 
 def test_the_cache_is_reused_and_renewed(tetrominoes, tfrecord, tmp_path):
@@ -180,6 +182,16 @@ def test_the_cache_is_reused_and_renewed(tetrominoes, tfrecord, tmp_path):
     newer = make_scene("tetrominoes", np.random.default_rng(9))
     write(tfrecord, path, [newer], "tetrominoes")
     np.testing.assert_array_equal(images(TFRecordScenes(path, "tetrominoes")), [newer[0]["image"]])
+
+
+def test_decoding_shows_how_far_it_is(tetrominoes, monkeypatch):
+    calls = []
+    monkeypatch.setattr("unscene.data.tfrecord_scenes.progress", lambda *call: calls.append(call))
+    monkeypatch.setattr("unscene.data.tfrecord_scenes.SHOWN_EVERY", 3)
+    for limit in (7, None):
+        TFRecordScenes(tetrominoes[0], "tetrominoes", limit=limit)
+    shown = [(3, 7), (6, 7), (7, 7), (3, None), (6, None), (8, 8)]
+    assert calls == [("decoding t.tfrecords:", *state) for state in shown]
 
 
 def test_more_scenes_than_cached_are_decoded(tetrominoes):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unscene.commands.output import progress, write_json
+from unscene.commands.output import write_json
+from unscene.progress import progress
 
 
 def generate(

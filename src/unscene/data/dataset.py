@@ -21,6 +21,11 @@ class SceneDataset(Dataset, ABC):
     @abstractmethod
     def __len__(self) -> int: ...
 
+    @property
+    def splits(self) -> dict[str, int | None]:
+        """The splits of the source and their sizes, None where scenes are drawn on demand; {} if it has none."""
+        return {}
+
     @abstractmethod
     def batch(self, indices: Sequence[int]) -> Scenes:
         """The samples ``indices`` (already within range, non-negative) as one batch."""

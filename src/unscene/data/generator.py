@@ -66,6 +66,10 @@ class GeneratedScenes(SceneDataset):
     def __len__(self) -> int:
         return self.num_scenes
 
+    @property
+    def splits(self) -> dict[str, None]:
+        return dict.fromkeys(SPLITS)
+
     def batch(self, indices: Sequence[int]) -> Scenes:
         keys = _mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream)
         scenes = self.generate(Draws(keys))

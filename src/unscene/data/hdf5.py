@@ -125,14 +125,14 @@ class HDF5Scenes(SceneDataset):
         if not h5py.is_hdf5(self.path):
             raise InputError(f"{path} is not an HDF5 file, or it is damaged")
         with _opened(self.path) as file:
-            self.splits = _sizes(file)
+            self._sizes = _sizes(file)
             self._read = self._find_reader(file)
 
     def _find_reader(self, file: h5py.File) -> Callable[[h5py.Group, int], dict[str, Any]]:
         """The reader of a scene."""
-        if self.split not in self.splits:
+        if self.split not in self._sizes:
             raise InputError(
-                f"{self.path} has no split {self.split!r}; it has {', '.join(self.splits) or 'no groups at all'}"
+                f"{self.path} has no split {self.split!r}; it has {', '.join(self._sizes) or 'no groups at all'}"
             )
         if file.attrs.get("layout") == LAYOUT and file.attrs["version"] > VERSION:
             raise InputError(
@@ -144,7 +144,11 @@ class HDF5Scenes(SceneDataset):
         raise InputError(f"group {self.split!r} of {self.path} has neither 'image' nor 'imgs': not a known layout")
 
     def __len__(self) -> int:
-        return self.splits[self.split]
+        return self._sizes[self.split]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        return self._sizes
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         # opened for every batch (under a millisecond): an HDF5 handle survives neither fork nor pickling

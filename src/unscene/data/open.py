@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import ImageFolder
@@ -32,8 +33,8 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
     - a folder of images (`ImageFolder`).
 
     ``options`` go to the class. ``split`` None is the whole of TFRecord files and image folders, and
-    "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown, or
-    the class refuses the data.
+    "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown or
+    of another type, or the class refuses the data.
     """
     path = Path(source)
     generator, _, variant = str(source).partition("/")
@@ -73,10 +74,22 @@ def _guess_kind(file_name: str) -> dict[str, str | None]:
 
 
 def _build(dataset: type[SceneDataset], *args: Any, **options: Any) -> SceneDataset:
-    """An instance of the class, after a check that it has these options."""
+    """An instance of the class, after a check that it has these options, of these types."""
     signature = inspect.signature(dataset)
     unknown = options.keys() - signature.parameters.keys()
     if unknown:
         known = ", ".join(signature.parameters)
         raise InputError(f"{dataset.__name__} has no option {min(unknown)!r}; its options are {known}")
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    hints = get_type_hints(dataset.__init__)
+    for name, value in options.items():
+        if not _fits(value, hints[name]):
+            wanted = signature.parameters[name].annotation
+            raise InputError(f"option {name} of {dataset.__name__} is {value!r}; it must be {wanted}")
     return dataset(*args, **options)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is of one of the types in ``hint``, as far as their names go."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else [hint]
+    return isinstance(value, tuple(get_origin(kind) or kind for kind in kinds))

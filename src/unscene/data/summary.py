@@ -19,7 +19,8 @@ CHUNK = 64  # scenes held in memory at once
 def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]:
     """Summary of the first ``limit`` scenes (None: of all), as plain JSON-able values.
 
-    ``dataset`` (class name), ``scenes`` (in the data set), ``summarised`` (looked at); ``image``:
+    ``dataset`` (class name), ``splits`` (of its source: `SceneDataset.splits`), ``scenes`` (in the data set),
+    ``summarised`` (looked at); ``image``:
     ``shape`` without batch axis, ``dtype``, ``range`` [min, max]; ``objects``: {number of visible
     objects: scenes}, None without labels; ``factors``: {name: {"range": [min, max]}} of continuous and
     {name: {"counts": {category: objects}}} of categorical factors, over the visible objects.
@@ -41,6 +42,7 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
             factors.setdefault(name, []).append(values)
     return {
         "dataset": type(dataset).__name__,
+        "splits": dataset.splits,
         "scenes": len(dataset),
         "summarised": count,
         "image": {
@@ -56,7 +58,8 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
 def format_summary(summary: dict[str, Any]) -> str:
     """The summary as an aligned table, one line per item, counts as value:count; long lines wrap at 100 columns."""
     image = summary["image"]
-    rows = {
+    rows = {"splits": _format_splits(summary["splits"])} if summary["splits"] else {}
+    rows |= {
         "scenes": f"{summary['scenes']}; what follows describes the first {summary['summarised']}",
         "image": f"{image['dtype']} {tuple(image['shape'])}, {_format_range(image['range'])}",
         "objects": "no labels" if summary["objects"] is None else _format_counts(summary["objects"]),
@@ -92,6 +95,12 @@ def _summarise_factor(values: Tensor) -> dict[str, Any]:
     if values.is_floating_point() and values.numel():
         return {"range": [values.min().item(), values.max().item()]}
     return {"counts": dict(sorted(Counter(values.flatten().tolist()).items()))}
+
+
+def _format_splits(splits: dict[str, int | None]) -> str:
+    if None in splits.values():
+        return f"{', '.join(splits)}; scenes are drawn on demand"
+    return ", ".join(f"{name}:{size}" for name, size in splits.items())
 
 
 def _format_range(bounds: list[float]) -> str:

@@ -19,9 +19,11 @@ from unscene.data.preprocess import pixels_to_image
 from unscene.data.tfrecord import FILE_NAME, read_records
 from unscene.errors import InputError
 from unscene.files import replacing
+from unscene.progress import progress
 from unscene.scenes import Scenes
 
 CACHE_VERSION = 1
+SHOWN_EVERY = 100  # scenes
 NUM_TRAIN, NUM_TRAIN_FILTERED, NUM_TEST = 60_000, 50_000, 320
 
 
@@ -66,15 +68,24 @@ class TFRecordScenes(SceneDataset):
         name = find_layout(kind, variant)
         self.grayscale, self._layout = grayscale, LAYOUTS[name]
         files = _source_files(Path(path), split if name == "cater_with_masks" else None)
-        wanted, decoded = _select(_splits(name, filtered=max_objects is not None), split, limit)
+        splits = _splits(name, filtered=max_objects is not None)
+        wanted, decoded = _select(splits, split, limit)
         directory = files[0].parent if cache_dir is None else Path(cache_dir)
         self._cache = _decode_once(files, name, decoded, max_objects, directory)
-        self._range = range(self._cache.stat().st_size // self._layout.record.itemsize)[wanted]
+        scenes = range(self._cache.stat().st_size // self._layout.record.itemsize)
+        self._range = scenes[wanted]
+        by_file = name == "cater_with_masks"  # then only one split was looked at
+        self._sizes = {part: len(scenes[splits[part]]) for part in splits if part == split or not by_file}
         if not self._range:
             raise InputError(f"no scenes are left of {path} with split={split!r}, limit={limit}; it is too short")
 
     def __len__(self) -> int:
         return len(self._range)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Of the scenes decoded so far: of all, or of the first train, test and val scenes, unless limited."""
+        return {split: size for split, size in self._sizes.items() if size}
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         # mapped anew for every batch (microseconds), so that nothing needs care when workers fork or unpickle
@@ -138,8 +149,12 @@ def _decode_once(files: list[Path], name: str, count: int | None, max_objects: i
             return cache
     cache = directory / f"{stem}.{'all' if count is None else count}.scenes"
     with replacing(cache) as temporary, temporary.open("wb") as out:
-        for scene in islice(_decoded_scenes(files, name, max_objects), count):
+        number = 0
+        for number, scene in enumerate(islice(_decoded_scenes(files, name, max_objects), count), start=1):
             out.write(scene.tobytes())
+            if number % SHOWN_EVERY == 0:
+                progress(f"decoding {files[0].name}:", number, count)
+        progress(f"decoding {files[0].name}:", number, number)
     return cache
 
 
