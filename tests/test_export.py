@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -5,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from unscene.data import ImageFolder
 from unscene.errors import InputError
-from unscene.export import export_decompositions, list_images, read_image
+from unscene.export import export_decompositions, read_image
 from unscene.figures import palette
 from unscene.models.base import Losses, SceneModel
 from unscene.scenes import Decomposition, check_image
@@ -124,20 +126,56 @@ def test_failure_leaves_nothing_half_written(photo, tmp_path, monkeypatch):
     before = (out / "photo" / "info.json").stat().st_mtime_ns
 
     def full_disk(*_args, **_kwargs):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(np, "savez_compressed", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match="cannot write .*out/photo: No space left on device; make room"):
         export_decompositions(Halves(), [photo], out, seed=1)
     assert names(out) == ["photo"]
     assert (out / "photo" / "info.json").stat().st_mtime_ns == before
 
 
-def test_folders_stand_for_their_images(photo, tmp_path):
+def test_folders_stand_for_their_images_as_in_ImageFolder(photo, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
-    upper = tmp_path / "A.PNG"
-    Image.new("L", (3, 3)).save(upper)
-    assert list_images([tmp_path, photo]) == [upper, photo]
+    for name in ("A10.PNG", "A2.png", ".hidden.png", "sub/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (3, 3)).save(tmp_path / name)
+    out = tmp_path / "out"
+    for _ in range(2):  # the second time, what the first one wrote lies in the folder too
+        folders = export_decompositions(Halves(), [tmp_path, photo], out)
+        assert [folder.name for folder in folders] == ["A2", "A10", "photo", "b"]
+    assert len(ImageFolder(tmp_path, image_size=3, split=None).paths) > 4  # which takes them for images
+
+
+def test_a_fixed_size_is_kept_to(photo, tmp_path):
+    model = Halves()
+    model.image_size = [6, 12]
+    (folder,) = export_decompositions(model, [photo], tmp_path / "out")
+    assert load(folder / "labels.png").size == (12, 6)
+    (folder,) = export_decompositions(model, [photo], tmp_path / "out", image_size=8)
+    assert load(folder / "labels.png").size == (8, 8)
+
+
+def test_resizing_crops_and_does_not_stretch(tmp_path):
+    columns = np.repeat([0, 255, 255, 0], 4).astype(np.uint8)  # 8 x 16: the central 8 columns are white
+    Image.fromarray(np.tile(columns, (8, 1))).save(tmp_path / "a.png")
+    for size in (8, (8, 8)):
+        image = read_image(tmp_path / "a.png", 1, size)
+        assert image.shape == (1, 8, 8) and image.min() == 1
+
+
+def test_large_photos_are_refused_unless_resized(tmp_path):
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (300, 219)).save(path)
+    with pytest.raises(InputError, match="photo.jpg has 219 x 300 pixels, .* many GB of memory; give --image_size"):
+        export_decompositions(Halves(), [path], tmp_path / "out")
+    assert len(export_decompositions(Halves(), [path], tmp_path / "out", image_size=64)) == 1
+
+
+def test_more_slots_than_the_label_map_can_hold_are_refused(photo, tmp_path):
+    for model, settings in ((Halves(), {"num_slots": 257}), (Halves(num_slots=257), {})):
+        with pytest.raises(InputError, match="num_slots is 257; labels.png can tell 256 slots apart, ask for fewer"):
+            export_decompositions(model, [photo], tmp_path / "out", **settings)
 
 
 def test_sixteen_bit_images_keep_their_range(tmp_path):
@@ -164,14 +202,14 @@ def test_bad_input_is_named(photo, tmp_path):
     (tmp_path / "file").touch()
     for images, folder, settings, message in [
         ([], out, {}, "no images given"),
-        ([empty], out, {}, "no images in folder .*empty; looked for .bmp"),
+        ([empty], out, {}, "folder .*empty has no images .*.bmp"),
         ([tmp_path / "gone.png"], out, {}, "image .*gone.png does not exist"),
         ([tmp_path / "file"], out, {}, "cannot read image .*file"),
         ([broken], out, {}, "cannot read image .*broken.png: .*truncated"),
         ([wide], out, {}, "wide.png: too wide"),
         ([photo], tmp_path / "file", {}, "cannot write to .*file: it is a file"),
         ([photo], out, {"iterations": 3}, "Halves does not take iterations"),
-        ([photo], out, {"image_size": (0, 4)}, r"image_size is \(0, 4\); height and width must be at least 1"),
+        ([photo], out, {"image_size": (0, 4)}, r"image_size is \(0, 4\); give one number of pixels"),
         ([floats], out, {}, "floats.tif: its pixels are floating-point numbers"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -171,7 +171,7 @@ def test_images_of_floating_point_numbers_are_refused(tmp_path):
         ImageFolder(tmp_path)[0]
 
 
-@pytest.mark.parametrize("size", [0, (4, -1), (4, 4, 3), (4.5, 4)])
+@pytest.mark.parametrize("size", [0, (4, -1), (4, 4, 3)])
 def test_impossible_sizes_are_refused(tmp_path, size):
     with pytest.raises(InputError, match="image_size is .*; give one number of pixels, or height and width"):
         height_and_width(size)
