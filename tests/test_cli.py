@@ -1,5 +1,6 @@
 """The command line as a user meets it: exit status, one sentence on stderr, files."""
 
+import errno
 import json
 import re
 import subprocess
@@ -63,8 +64,66 @@ def test_mistakes_of_every_kind_end_in_one_sentence(capsys, weights, tmp_path):
     assert "cannot open 'nothing'" in fails_with(capsys, "evaluate", weights, "nothing")
     assert "no such folder" in fails_with(capsys, "evaluate", "nothing", "tetrominoes")
     assert "does not exist" in fails_with(capsys, "decompose", weights, str(tmp_path / "no.png"))
-    missing = str(tmp_path / "no" / "out.json")
-    assert "cannot write out.json" in fails_with(capsys, "recipes", "--json", missing)
+    taken = str(tmp_path / "toy" / "config.json" / "out.json")
+    assert "cannot write" in fails_with(capsys, "recipes", "--json", taken)
+    assert "required: data\n" in fails_with(capsys, "evaluate", weights)
+    assert "device 'foo' cannot be used" in fails_with(capsys, "evaluate", weights, "shapes", "--device", "foo")
+
+
+def test_mistakes_in_what_to_inspect_end_in_one_sentence(capsys, tmp_path):
+    def fails(*options):
+        return fails_with(capsys, "data", "inspect", "shapes", *options)
+
+    assert "option num_scenes of Shapes is 'many'" in fails("--options.num_scenes", "many")
+    assert "count is 0" in fails("--sheet", str(tmp_path / "s.png"), "--count", "0")
+    assert "end its name in one of .png" in fails("--sheet", "y.xyz")
+    assert "image_size is 0" in fails_with(capsys, "data", "inspect", str(tmp_path), "--options.image_size", "0")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "unscene: error: No space left on device\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 2, "unscene: error: Permission denied: x\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_happens_around_the_program_needs_no_traceback(capsys, monkeypatch, error, status, sentence):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr("unscene.cli._run", fail)
+    assert main(["recipes"]) == status
+    assert capsys.readouterr().err == sentence
+
+
+def test_defects_keep_their_traceback(monkeypatch):
+    def fail(_):
+        raise OSError("no errno: nothing that the system said")
+
+    monkeypatch.setattr("unscene.cli._run", fail)
+    with pytest.raises(OSError, match="nothing that the system said"):
+        main(["recipes"])
+
+
+def test_lightnings_answer_to_ctrl_c_becomes_the_usual_status(monkeypatch):
+    def stop(_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            sys.exit(1)
+
+    monkeypatch.setattr("unscene.cli._run", stop)
+    assert main(["train"]) == 130
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    unscene = f"{sys.executable} -m unscene.cli"
+    done = subprocess.run(
+        ["bash", "-c", f"{unscene} recipes | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "" and done.stdout in ("141\n", "0\n")  # 0 if it was quicker
 
 
 def test_recipes_are_listed(capsys, tmp_path):
@@ -100,13 +159,30 @@ def test_decompose_writes_a_folder_per_image(capsys, weights, tmp_path):
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out" / name) for name in ("a", "b")]
 
 
+@pytest.mark.parametrize("size", ["4", "[4,4]"])
+def test_decompose_takes_one_size_or_two(weights, tmp_path, size):
+    Image.new("RGB", (6, 5), "red").save(tmp_path / "a.png")
+    out = tmp_path / "out"
+    assert main(["decompose", weights, str(tmp_path / "a.png"), "--image_size", size, "--out", str(out)]) == 0
+    with Image.open(out / "a" / "labels.png") as labels:
+        assert labels.size == (4, 4)
+
+
+def test_decompose_says_to_which_size_the_model_binds_it(capsys, monkeypatch, weights, tmp_path):
+    monkeypatch.setattr(ToyModel, "image_size", (4, 3), raising=False)
+    Image.new("RGB", (6, 5), "red").save(tmp_path / "a.png")
+    assert main(["decompose", weights, str(tmp_path / "a.png"), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == "images are resized and cropped to 4 x 3, all that this model takes\n"
+
+
 def test_data_can_be_generated_converted_and_inspected(capsys, tmp_path):
-    file, copy, sheet, numbers = (str(tmp_path / name) for name in ("s.h5", "c.h5", "s.png", "n.json"))
+    file, copy, sheet, numbers = (str(tmp_path / name) for name in ("new/s.h5", "c.h5", "sheets/s.png", "n.json"))
     assert main(["data", "generate", "shapes", file, "--train", "4", "--val", "0", "--test", "3"]) == 0
     assert main(["data", "convert", file, copy, "--splits", "test"]) == 0
     options = ["--split", "test", "--sheet", sheet, "--count", "2", "--json", numbers]
     assert main(["data", "inspect", copy, *options]) == 0
     assert json.loads((tmp_path / "n.json").read_text())["scenes"] == 3
+    assert "splits" in capsys.readouterr().out
     with Image.open(sheet) as picture:
         assert min(picture.size) > 50
     assert "no split" in fails_with(capsys, "data", "inspect", copy, "--split", "val").lower()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from unscene.errors import InputError
+
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT}  # no defects of the library
 
 
 def train(arguments: list[str]) -> None:
@@ -80,25 +84,29 @@ def decompose(
     out: Path = Path("decompositions"),
     num_slots: int | None = None,
     iterations: int | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     seed: int = 0,
 ) -> None:
     """Decompose image files: label map, masks and components, overlay and a picture of every object.
 
     Args:
         weights: folder of weights or of a training run, recipe name, or hub id.
-        images: image files, or folders of them.
+        images: image files, or folders, of which everything below is taken.
         out: folder for the results, one folder per image.
         num_slots: number of slots; by default as in training.
         iterations: number of refinements; by default as in training.
-        image_size: resize the images to [H, W]; best the size of the training images.
+        image_size: resize and crop the images to N x N or [H, W] pixels; best the size of the training images.
         seed: of the noise.
     """
-    from unscene.export import export_decompositions
+    from unscene.export import export_decompositions, fixed_size
     from unscene.pretrained import load
 
+    model = load(weights)
+    if image_size is None and (image_size := fixed_size(model)):
+        height, width = image_size
+        print(f"images are resized and cropped to {height} x {width}, all that this model takes", file=sys.stderr)
     options = {"num_slots": num_slots, "iterations": iterations, "image_size": image_size, "seed": seed}
-    for folder in export_decompositions(load(weights).to(_device()), images, out, **options):
+    for folder in export_decompositions(model.to(_device()), images, out, **options):
         print(folder)
 
 
@@ -128,16 +136,35 @@ def recipes(*, json: Path | None = None) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run one command. 0 if it worked; 2, with one sentence on stderr, if the input was at fault."""
+    """Run one command.
+
+    0 if it worked; 2, with one sentence on stderr, if the input or its surroundings were at fault; 130 after Ctrl-C,
+    141 if nobody reads the output any more, as shells have it.
+    """
     try:
         _run(sys.argv[1:] if args is None else args)
+        sys.stdout.flush()
     except InputError as error:
-        print(f"unscene: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a full disk, a folder that is not there or may not be written to
-        print(f"unscene: error: {error.strerror or error}: {error.filename}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return 130
+        raise
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+        return 141
+    except OSError as error:
+        if error.errno not in SURROUNDINGS:
+            raise
+        return _fail(error.strerror + (f": {error.filename}" if error.filename else ""))
     return 0
+
+
+def _fail(sentence: str) -> int:
+    print(f"unscene: error: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _run(args: list[str]) -> None:
@@ -145,7 +172,7 @@ def _run(args: list[str]) -> None:
         train(args[1:])
         return
     from unscene.commands import data
-    from unscene.commands.parser import Parser, add_verbs, call_verb
+    from unscene.commands.parser import Group, Parser, add_verbs, call_verb
 
     verbs = {
         "train": train,
@@ -153,7 +180,10 @@ def _run(args: list[str]) -> None:
         "decompose": decompose,
         "report": report,
         "recipes": recipes,
-        "data": {"generate": data.generate, "convert": data.convert, "inspect": data.inspect},
+        "data": Group(
+            "Make, convert and look at datasets.",
+            {"generate": data.generate, "convert": data.convert, "inspect": data.inspect},
+        ),
     }
     parser = Parser(prog="unscene", description="Unsupervised scene decomposition: images and videos in, objects out.")
     parser.add_argument("--version", action="version", version=version("unscene"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unscene.commands.parser import Parser, add_verbs, call_verb, one_sentence
+from unscene.commands.parser import Group, Parser, add_verbs, call_verb, one_sentence
 from unscene.errors import InputError
 
 CALLS = []
@@ -31,7 +31,7 @@ def wash() -> None:
 
 
 def run(*args):
-    verbs = {"paint": paint, "after": {"wash": wash}}
+    verbs = {"paint": paint, "after": Group("Clean up.", {"wash": wash})}
     parser = Parser(prog="studio")
     add_verbs(parser, verbs)
     CALLS.clear()
@@ -51,7 +51,7 @@ def test_arguments_reach_the_function():
     [
         (["paint", "wall", "red", "--siz", "4"], "unrecognized arguments: --siz 4"),  # no abbreviations
         (["paint", "wall", "red", "--size", "big"], "^size: expected int found big$"),
-        (["paint"], "the following arguments are required: .*canvas"),
+        (["paint"], "the following arguments are required: canvas, colours$"),
         (["pant"], "invalid choice: 'pant'"),
         (["after"], 'expected "after.verb" to be one of {wash}'),
     ],
@@ -67,7 +67,16 @@ def test_help_tells_parameters_and_defaults(capsys):
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "Paint something. positional arguments: canvas what to paint on." in text
+    assert "colours at least one. (required, type: str)" in text
     assert "of the brush. (type: int | null, default: 3)" in text
+    assert "file. (type: Path, default: x)" in text
+
+
+def test_help_lists_verbs_and_groups(capsys):
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = " ".join(capsys.readouterr().out.split())
+    assert "paint Paint something. after Clean up." in text
 
 
 def test_reports_of_jsonargparse_become_one_line():

@@ -56,3 +56,8 @@ def test_videos_become_filmstrips():
 def test_empty_dataset_is_refused():
     with pytest.raises(InputError, match="the dataset is empty"):
         contact_sheet(Squares(0))
+
+
+def test_no_scenes_make_no_sheet():
+    with pytest.raises(InputError, match="count is 0; a contact sheet shows at least 1 scene"):
+        contact_sheet(Squares(3), 0)

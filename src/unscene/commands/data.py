@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unscene.commands.output import write_json
+from unscene.commands.output import check_figure_path, write_figure, write_json
 from unscene.progress import progress
 
 
@@ -65,7 +65,7 @@ def inspect(
     options: dict[str, Any] | None = None,
     json: Path | None = None,
 ) -> None:
-    """Print counts and factor ranges of a dataset, and draw a contact sheet with masks.
+    """Print splits, counts and factor ranges of a dataset, and draw a contact sheet with masks.
 
     Args:
         source: dataset name, file or folder.
@@ -79,12 +79,15 @@ def inspect(
     from unscene.data import open_dataset
     from unscene.data.summary import format_summary, summarise
 
+    if sheet is not None:
+        check_figure_path(sheet)
     dataset = open_dataset(source, split, **(options or {}))
     summary = summarise(dataset, limit)
-    print(format_summary(summary))
-    write_json(summary, json)
     if sheet is not None:
         from unscene.figures import contact_sheet
 
-        contact_sheet(dataset, count).savefig(sheet)
+        write_figure(contact_sheet(dataset, count), sheet)
+    print(format_summary(summary))
+    write_json(summary, json)
+    if sheet is not None:
         print(sheet)

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from unscene.errors import InputError
 from unscene.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = (".png", ".pdf", ".svg")
 
 
 def write_json(content: Any, path: Path | None) -> None:
@@ -14,3 +20,16 @@ def write_json(content: Any, path: Path | None) -> None:
     if path is not None:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def check_figure_path(path: Path) -> None:
+    """To be asked before the work whose result goes there."""
+    if path.suffix.lower() not in FIGURES:
+        raise InputError(f"cannot draw into {path}; end its name in one of {', '.join(FIGURES)}")
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Draw ``figure`` into ``path``, whole or not at all, in the format of its suffix."""
+    check_figure_path(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower())

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn, get_origin, get_type_hints
 
+from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
 
 from unscene.errors import InputError
 
-Verbs = dict[str, "Callable | Verbs"]
+Verbs = dict[str, "Callable | Group"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Verbs behind a common word: `unscene data generate`."""
+
+    summary: str
+    verbs: Verbs
 
 
 class Parser(ArgumentParser):
@@ -23,6 +32,9 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_sentence(message)) from ex
 
+    def format_help(self) -> str:
+        return re.sub(r"<class\s+'(\w+)'>", r"\1", super().format_help())
+
 
 REWORDED = {  # in this order
     r"Given value type: .*?\n\s*Given value: ": "found ",
@@ -30,6 +42,7 @@ REWORDED = {  # in this order
     r"\n\s*- Expected a <class 'NoneType'>": "",
     r"(- )?Expected a dot import path string: (\S+)": r"there is no class \2 (name your own as module.Class)",
     r"(- )?Expected a <class '(\w+)'>": r"expected \2",
+    r"(?<=arguments are required: ).*": lambda names: re.sub(r"[\w.]+\.", "", names[0]),  # without the verb
     r'^Parser key "([^"]+)":': r"\1:",
     r"\s+": " ",
 }
@@ -43,28 +56,31 @@ def one_sentence(message: str) -> str:
 
 
 def add_verbs(parser: Parser, verbs: Verbs) -> None:
-    """Add functions as subcommands, and mappings of functions as subcommands with subcommands."""
+    """Add functions as subcommands, and groups of functions as subcommands with subcommands."""
     subcommands = parser.add_subcommands(dest="verb", title="commands", metavar="COMMAND")
     for name, verb in verbs.items():
-        nested = isinstance(verb, dict)
-        summary = f"{', '.join(verb).capitalize()}." if nested else inspect.getdoc(verb).split("\n\n")[0]
+        summary = verb.summary if isinstance(verb, Group) else parse(verb.__doc__).short_description
         subparser = Parser(description=summary)
         subcommands.add_subcommand(name, subparser, help=summary)
-        (add_verbs if nested else add_parameters)(subparser, verb)
+        if isinstance(verb, Group):
+            add_verbs(subparser, verb.verbs)
+        else:
+            add_parameters(subparser, verb)
 
 
 def add_parameters(parser: Parser, function: Callable) -> None:
     """Parameters without default are positional, the others are options."""
     lists = [name for name, hint in get_type_hints(function).items() if get_origin(hint) is list]
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=set(lists))
+    described = {parameter.arg_name: parameter.description for parameter in parse(function.__doc__).params}
     for name in lists:  # jsonargparse would want them written as [one,two]
-        parser.add_argument(name, nargs="+", type=str, help="one or more (required)")
+        parser.add_argument(name, nargs="+", type=str, help=described[name])
 
 
 def call_verb(verbs: Verbs, arguments: Namespace) -> None:
     """Call the function that the parsed arguments name."""
     verb, given = verbs[arguments.verb], arguments[arguments.verb]
-    if isinstance(verb, dict):
-        call_verb(verb, given)
+    if isinstance(verb, Group):
+        call_verb(verb.verbs, given)
     else:
         verb(**given.as_dict())

@@ -18,6 +18,8 @@ def contact_sheet(dataset: Dataset, count: int = 16) -> Figure:
     """The first ``count`` scenes with their masks beneath, under a line of counts. Videos become filmstrips."""
     if len(dataset) == 0:
         raise InputError("the dataset is empty; there is nothing to show")
+    if count < 1:
+        raise InputError(f"count is {count}; a contact sheet shows at least 1 scene")
     scenes = [dataset[i] for i in range(min(count, len(dataset)))]
     columns = COLUMNS if scenes[0]["image"].ndim == 3 else 1
     rows = []
