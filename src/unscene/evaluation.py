@@ -1,15 +1,12 @@
 """Evaluate a model on a dataset: every metric per image, and their means as a table and as JSON."""
 
 import inspect
-import json
-import os
 import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,16 +51,6 @@ class Evaluation:
         """``{"metrics": {name: {"mean", "std", "n"}}, "meta": {...}}``; a mean over no image is None."""
         return {"metrics": self.summary(), "meta": self.meta}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `to_json` to a file, which appears complete or not at all."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            temporary.write_text(json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
 
 @torch.no_grad()
 def evaluate(
@@ -89,11 +76,12 @@ def evaluate(
     of ``seed`` and the batch alone, and the global generators are left as they were. ``model`` is moved
     to ``device``. ``progress`` is called with (scenes done, scenes in all) after each batch.
 
-    Raises InputError for options that make no sense, an empty selection, or ``iterations`` of a model that has none.
+    Raises InputError for options that make no sense, an empty selection, ``iterations`` of a model that has none, or
+    a device that cannot be used.
     """
     num_scenes = _num_scenes(dataset, limit, batch_size, seed, precision)
     options = _options(model, num_slots, iterations)
-    device = torch.device(device)
+    device = _usable(device)
     parts: dict[str, list[np.ndarray]] = defaultdict(list)
     begin = time.perf_counter()
     for start, batch in _batches(dataset, num_scenes, batch_size):
@@ -141,6 +129,14 @@ def _options(model: SceneModel, num_slots: int | None, iterations: int | None) -
     if "iterations" in options and "iterations" not in inspect.signature(model.decompose).parameters:
         raise InputError(f"{type(model).__name__} does not refine in iterations; leave iterations out")
     return options
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used here ({reason}); leave it out, or name cpu") from error
 
 
 def _batches(dataset: Dataset | Sequence[Scenes], num_scenes: int, batch_size: int) -> Iterator[tuple[int, Scenes]]:
