@@ -108,6 +108,15 @@ def test_unevaluated_run_is_scored_on_a_few_images_and_says_so(run):
     assert re.search(r"MSE \S+ \S+ 32 –", page.text)
 
 
+def test_the_page_says_which_images_it_shows(run):
+    assert "Held-out images. The mask" in Page(write_report(run)).text
+    config = json.loads((run / "config.yaml").read_text())
+    del config["data"]["val"]
+    (run / "config.yaml").write_text(json.dumps(config))
+    page = Page(write_report(run))
+    assert "Training images. The mask" in page.text and "eld-out" not in page.text
+
+
 def test_evaluation_is_taken_as_it_is(run):
     scores = {"metrics": {"fg_ari": {"mean": 0.87654321, "std": None, "n": 320}}, "meta": {"device": "abacus"}}
     (run / "evaluation.json").write_text(json.dumps(scores))

@@ -44,6 +44,7 @@ def _contents(run: Run) -> dict[str, Any]:
     measured = evaluation.get("content", {})
     return {
         "run": run.path,
+        "kind": _try(lambda: run.kind).get("content", "held-out"),
         "facts": facts(config, measured, run),
         "evaluation": evaluation,
         "scores": scores(config, measured) if measured else [],
