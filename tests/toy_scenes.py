@@ -71,12 +71,13 @@ class ToyScenes(SceneDataset):
         return {"image": image, "mask": mask}
 
 
-def die_in_the_middle_of_writing(name: str) -> None:
-    """From now on, SIGKILL this process when a file ``name`` is complete but not yet in its place."""
-    replace = Path.replace
+def die_in_the_middle_of_writing(name: str, times: int = 1) -> None:
+    """SIGKILL this process when a file ``name`` is complete, for the given time, but not yet in its place."""
+    replace, targets = Path.replace, []
 
     def replace_or_die(self, target):
-        if Path(target).name == name:
+        targets.append(Path(target).name)
+        if targets.count(name) == times:
             os.kill(os.getpid(), signal.SIGKILL)
         return replace(self, target)
 

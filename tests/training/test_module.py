@@ -1,30 +1,48 @@
 """SceneModule's own parts; whole trainings are in test_run.py."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from toy_scenes import ToyModel
 
+from toy_scenes import ToyModel
 from unscene.errors import InputError
 from unscene.models.base import Losses
-from unscene.training.module import SceneModule, TrainingDiverged, check_finite, seed_all
+from unscene.training.module import SceneModule, TrainingDiverged, check_losses, check_weights, seed_all
 from unscene.training.schedules import ExponentialDecay
 
 
 def test_finite_losses_pass():
-    check_finite(Losses(torch.tensor(1.0), {"kl": torch.tensor(1.0)}), 3)
+    check_losses(Losses(torch.tensor(1.0), {"kl": torch.tensor(1.0)}), ToyModel(), 3)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_an_infinite_loss_names_the_terms_and_the_step(bad):
     losses = Losses(torch.tensor(bad), {"likelihood": torch.tensor(bad), "kl": torch.tensor(1.0)})
     with pytest.raises(TrainingDiverged, match=rf"not finite at step 7: likelihood = {bad}; lower"):
-        check_finite(losses, 7)
+        check_losses(losses, ToyModel(), 7)
 
 
 def test_an_infinite_total_of_finite_terms_is_told_as_such():
     with pytest.raises(TrainingDiverged, match="total = nan"):
-        check_finite(Losses(torch.tensor(torch.nan), {"kl": torch.tensor(1.0)}), 0)
+        check_losses(Losses(torch.tensor(torch.nan), {"kl": torch.tensor(1.0)}), ToyModel(), 0)
+
+
+@pytest.mark.parametrize(("broken", "named"), [(["logit"], "logit"), (["logit", "colour.0.bias"], "logit and 1 more")])
+def test_broken_weights_are_named_before_the_loss_that_they_break(broken, named):
+    model = ToyModel()
+    check_weights(model, 8)
+    with torch.no_grad():
+        for name in broken:
+            model.get_parameter(name)[0] = torch.inf
+    with pytest.raises(TrainingDiverged, match=rf"the weights are not finite after step 7: {named}; lower"):
+        check_losses(Losses(torch.tensor(torch.nan), {"kl": torch.tensor(torch.nan)}), model, 8)
+
+
+def test_an_optimiser_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match="the optimiser cannot be built: Invalid learning rate: -1.0"):
+        SceneModule(ToyModel(), partial(torch.optim.SGD, lr=-1.0)).configure_optimizers()
 
 
 def test_the_learning_rate_follows_the_schedule():

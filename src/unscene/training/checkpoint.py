@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from unscene.errors import InputError
 from unscene.models.base import SceneModel
+from unscene.training.module import check_weights
 
 LAST = "last.ckpt"
 UNFINISHED = ".unfinished"  # one name, so that what a killed process leaves is overwritten by the next write
@@ -57,6 +58,13 @@ class Checkpoints(Callback):
         self.folder, self.weights, self.every_n_steps, self.keep = folder, weights, every_n_steps, keep
         self.saved_step = 0
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Export the weights again: a kill may have fallen between last.ckpt and them."""
+        last = self.folder / LAST
+        if trainer.is_global_zero and last.exists() and last.samefile(trainer.ckpt_path):
+            with one_sentence_if_unwritable(self.weights):
+                export_weights(pl_module.model, self.weights)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_step = trainer.global_step
 
@@ -76,6 +84,7 @@ class Checkpoints(Callback):
         """Save unless this step is saved already (as between two accumulated batches)."""
         if trainer.global_step == self.saved_step:
             return
+        check_weights(model, trainer.global_step)
         path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
         with one_sentence_if_unwritable(path):
             trainer.save_checkpoint(path)  # collective: every process calls it, the first one writes

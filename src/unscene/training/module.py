@@ -21,10 +21,11 @@ from unscene.scenes import Scenes
 from unscene.training.schedules import Constant, Schedule
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
+REMEDY = "lower the learning rate or clip gradients, then continue from the last checkpoint, which is intact"
 
 
 class TrainingDiverged(InputError):
-    """The loss is no longer finite; raised before the weights are touched by it."""
+    """The loss or the weights are no longer finite; raised before a checkpoint could hold such weights."""
 
 
 class SceneModule(LightningModule):
@@ -49,7 +50,10 @@ class SceneModule(LightningModule):
         self.scores = nn.ModuleDict({"mse": ImageMean(mse), "ari": ImageMean(ari), "fg_ari": ImageMean(fg_ari)})
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimizer(self.model.parameters())
+        try:
+            optimizer = self.optimizer(self.model.parameters())
+        except ValueError as error:
+            raise InputError(f"the optimiser cannot be built: {error}") from error
         # A lambda, because LambdaLR would save a callable object's attributes and, on resuming, quietly put
         # the old ones in place of what the user asks for now.
         scheduler = LambdaLR(optimizer, lambda step: self.schedule(step))
@@ -61,7 +65,7 @@ class SceneModule(LightningModule):
 
     def training_step(self, batch: Scenes, batch_idx: int) -> Tensor:
         losses = self.model.loss(batch, self.global_step)
-        check_finite(losses, self.global_step)
+        check_losses(losses, self.model, self.global_step)
         self.log("loss", losses.total, prog_bar=True, sync_dist=True)
         self.log_dict(losses.terms, sync_dist=True)
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -82,14 +86,29 @@ class SceneModule(LightningModule):
         self.log(f"val/{name}", self.scores[name], on_epoch=True, prog_bar=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        ours, theirs = self.state_dict(), checkpoint["state_dict"]
-        for name in sorted(ours.keys() | theirs.keys()):
-            here, there = (tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs))
-            if here != there:
-                raise InputError(
-                    f"the checkpoint belongs to another model: {name} is {there} there and {here} here; "
-                    "continue with the method and hyper-parameters it was trained with"
-                )
+        check_same_model(self.state_dict(), checkpoint["state_dict"])
+        self._put_hyper_parameters(*checkpoint["optimizer_states"], *checkpoint["lr_schedulers"])
+
+    def _put_hyper_parameters(self, optimizer_state: dict[str, Any], scheduler_state: dict[str, Any]) -> None:
+        """Replace the saved learning rate, betas and so on by those asked for now; moments and step counts stay."""
+        configured = self.configure_optimizers()
+        rates = configured["lr_scheduler"]["scheduler"].base_lrs
+        now = [rate * self.schedule(scheduler_state["last_epoch"]) for rate in rates]
+        scheduler_state |= {"base_lrs": rates, "_last_lr": now}
+        groups = zip(optimizer_state["param_groups"], configured["optimizer"].param_groups, now, strict=True)
+        for saved, asked, rate in groups:
+            saved |= asked | {"params": saved["params"], "lr": rate}
+
+
+def check_same_model(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Raise InputError unless both states have the same names and shapes."""
+    for name in sorted(ours.keys() | theirs.keys()):
+        here, there = (tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs))
+        if here != there:
+            raise InputError(
+                f"the checkpoint belongs to another model: {name} is {there} there and {here} here; "
+                "continue with the method and hyper-parameters it was trained with"
+            )
 
 
 def seed_all(*key: int) -> None:
@@ -100,13 +119,19 @@ def seed_all(*key: int) -> None:
     random.seed(int(other_seed))
 
 
-def check_finite(losses: Losses, step: int) -> None:
-    """Raise TrainingDiverged if the total loss is NaN or infinite, naming the terms that are."""
+def check_losses(losses: Losses, model: nn.Module, step: int) -> None:
+    """Raise TrainingDiverged if the total loss is NaN or infinite, naming the weights or terms that are."""
     if losses.total.isfinite():  # one synchronisation, while the backward pass is not yet queued
         return
+    check_weights(model, step)
     terms = {name: value.item() for name, value in losses.terms.items() if not value.isfinite()}
     named = ", ".join(f"{name} = {value}" for name, value in terms.items()) or f"total = {losses.total.item()}"
-    raise TrainingDiverged(
-        f"the loss is not finite at step {step}: {named}; lower the learning rate or clip gradients, "
-        "then continue from the last checkpoint, which is intact"
-    )
+    raise TrainingDiverged(f"the loss is not finite at step {step}: {named}; {REMEDY}")
+
+
+def check_weights(model: nn.Module, step: int) -> None:
+    """Raise TrainingDiverged if, after ``step`` steps, a weight is NaN or infinite, as finite losses can make it."""
+    broken = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+    if broken:
+        others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+        raise TrainingDiverged(f"the weights are not finite after step {step - 1}: {broken[0]}{others}; {REMEDY}")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from unscene.errors import InputError
@@ -45,16 +49,29 @@ class RunFolder:
         """The checkpoint to continue from, None for a new training; refuses to mix a new one with an old one."""
         last = self.checkpoints / LAST
         if ckpt_path is None:
-            if last.exists():
-                raise InputError(
-                    f"{self.path} already holds a training; continue it with --ckpt_path last, "
-                    "or name another folder with --run"
-                )
+            if last.exists() or self.model.exists():
+                way = "continue it with --ckpt_path last, or" if last.exists() else "its checkpoints are gone, so"
+                raise InputError(f"{self.path} already holds a training; {way} name another folder with --run")
             return None
         checkpoint = last if str(ckpt_path) == "last" else Path(ckpt_path)
         if not checkpoint.is_file():
             raise InputError(f"there is no checkpoint {checkpoint} to continue from; leave out --ckpt_path to start")
         return checkpoint
+
+
+class Record(Callback):
+    """Writes config.yaml when training starts: a checkpoint that does not fit was refused by then."""
+
+    def __init__(self, folder: RunFolder, config: str | None) -> None:
+        self.folder, self.config = folder, config
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        if not trainer.is_global_zero:
+            return
+        if self.config is not None:
+            write_atomically(self.folder.config, self.config.encode())
+        if trainer.ckpt_path is None:
+            self.folder.metrics.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
 
 def train(
@@ -89,17 +106,15 @@ def train(
     folder = RunFolder(Path(run))
     checkpoint = folder.start(ckpt_path)
     checkpoints = Checkpoints(folder.checkpoints, folder.model, checkpoint_every, keep_checkpoints)
-    trainer = make_trainer(folder, [checkpoints, Throughput()], validate=data.val is not None, **trainer_options)
-    if trainer.is_global_zero:
-        if config is not None:
-            write_atomically(folder.config, config.encode())
-        if checkpoint is None:
-            folder.metrics.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+    callbacks = [Record(folder, config), checkpoints, Throughput()]
     module = SceneModule(model, optimizer, schedule, seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers")  # generators need none
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # inside Lightning
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
+        warnings.filterwarnings("ignore", message="GPU available but not used")  # see make_trainer on MPS
+        trainer = make_trainer(folder, callbacks, validate=data.val is not None, **trainer_options)
+        with one_sentence_if_misconfigured(MisconfigurationException):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint)
     return folder
 
 
@@ -110,13 +125,28 @@ def make_trainer(folder: RunFolder, own_callbacks: list, *, validate: bool, **op
         callbacks.append(StepProgress(refresh_rate=5))
     if not validate:
         options["limit_val_batches"] = 0
+    if options.get("accelerator", "auto") == "auto" and not torch.cuda.is_available():
+        options["accelerator"] = "cpu"  # not Apple's MPS, which lacks the metrics' float64
+    max_steps = options.get("max_steps", -1)
+    if options.get("log_every_n_steps") is None and 0 <= max_steps < 500:
+        options["log_every_n_steps"] = max(max_steps // 10, 1)  # else a short run would leave no curves
     folder.path.mkdir(parents=True, exist_ok=True)
     loggers = [MetricsFile(folder.metrics), TensorBoardLogger(folder.path, name="tensorboard", version="")]
-    return Trainer(
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        default_root_dir=folder.path,
-        **FIXED,
-        **options,
-    )
+    with one_sentence_if_misconfigured(MisconfigurationException, ValueError, TypeError, ImportError):
+        return Trainer(
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder.path,
+            **FIXED,
+            **options,
+        )
+
+
+@contextmanager
+def one_sentence_if_misconfigured(*errors: type[Exception]) -> Iterator[None]:
+    """Turn what Lightning says about options that do not work, or not on this machine, into an InputError."""
+    try:
+        yield
+    except errors as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
