@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unscene import IODINE
 from unscene.likelihoods import Gaussian
+from unscene.nn.decoders import DeconvDecoder
 
 
 class PlainIODINE(nn.Module):
@@ -55,13 +56,16 @@ class PlainIODINE(nn.Module):
         return -z - math.log(scale) - 2 * torch.log1p(torch.exp(-z))
 
     def decode(self, z: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-        H, W = image.shape[-2:]
-        xy = coordinates(H, W, image, "linear").expand(len(z), -1, -1, -1)
-        x = torch.cat([z[:, :, None, None].expand(-1, -1, H, W), xy], 1)
-        *hidden, last = self.model.decoder.convs
+        decoder, (H, W) = self.model.decoder, image.shape[-2:]
+        if isinstance(decoder, DeconvDecoder):
+            x, hidden, last = decoder.mlp(z).unflatten(1, decoder.small), decoder.deconvs, decoder.out
+        else:
+            xy = coordinates(H, W, image, "linear").expand(len(z), -1, -1, -1)
+            x = torch.cat([z[:, :, None, None].expand(-1, -1, H, W), xy], 1)
+            *hidden, last = decoder.convs
         for layer in hidden:
             x = F.elu(layer(x))
-        x = last(x).unflatten(0, (len(image), -1))
+        x = last(x[..., :H, :W]).unflatten(0, (len(image), -1))
         means, logits = x[:, :, :-1], x[:, :, -1]
         return means.sigmoid() if self.model.rgb_activation == "sigmoid" else means, logits
 

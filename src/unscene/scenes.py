@@ -62,12 +62,12 @@ class Decomposition:
         return self.masks.argmax(-3)
 
 
-def check_image(image: Tensor, *, channels: int | None = None, name: str = "image") -> None:
-    """Raise InputError unless ``image`` (..., C, H, W) is float, finite and within [0, 1]."""
-    if image.ndim < 4 or not image.is_floating_point():
+def check_image(image: Tensor, *, channels: int | None = None, axes: str = "B, C, H, W", name: str = "image") -> None:
+    """Raise InputError unless ``image`` has these axes, is float, finite and within [0, 1]."""
+    if image.ndim != len(axes.split(",")) or not image.is_floating_point():
         raise InputError(
-            f"{name} must be a float tensor (B, C, H, W) in [0, 1], got {image.dtype} of shape {tuple(image.shape)}; "
-            "divide uint8 images by 255 and add a batch axis"
+            f"{name} must be a float tensor ({axes}) in [0, 1], got {image.dtype} of shape {tuple(image.shape)}; "
+            "divide uint8 images by 255, and add or take away axes"
         )
     if 0 in image.shape:
         raise InputError(f"{name} of shape {tuple(image.shape)} is empty; every axis needs at least one element")

@@ -7,6 +7,7 @@ import torch
 
 from plain_iodine import PlainIODINE
 from unscene import IODINE, InputError
+from unscene.models.base import check_choices
 from unscene.models.iodine import INPUTS
 from unscene.scenes import check_image
 
@@ -33,6 +34,7 @@ def images(batch=2, channels=3, height=11, width=14, dtype=torch.float32):
         {"likelihood": "logistic", "variance": "exp", "rgb_activation": "sigmoid"},
         {"pool": "flatten", "image_size": (11, 14), "refinement_mlp": (9, 4)},
         {"recompute": True},
+        {"decoder": "deconv", "image_size": (11, 14), "kernel_size": 5},
         {"without": ("image", "coordinates")},
     ]
     + [{"without": (name,)} for name in INPUTS],
@@ -120,23 +122,57 @@ def test_works_in_inference_mode_and_leaves_no_gradients():
 def test_slots_are_interchangeable_but_for_their_noise():
     """With the noise permuted, the slots are permuted: no parameter knows which slot it serves."""
     model, image = IODINE(**TINY).double(), images(1, dtype=torch.float64)
-    order = [2, 0, 1]
-    torch.manual_seed(0)
     noises = [torch.randn(3, 5, dtype=torch.float64) for _ in range(3)]
-
-    def run(permutation):
-        queue = iter(noise[permutation] for noise in noises)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randn_like", lambda like: next(queue))
-            return model.decompose(image, iterations=2)
-
-    torch.testing.assert_close(run(order).masks, run([0, 1, 2]).masks[:, order])
+    order = [2, 0, 1]
+    permuted = with_noise([noise[order] for noise in noises], model, image)
+    torch.testing.assert_close(permuted.components, with_noise(noises, model, image).components[:, order])
 
 
-def test_inner_gradients_do_not_depend_on_the_batch():
+def test_an_image_is_decomposed_alike_in_any_batch():
+    """Given the same noise; the refinement's inputs are gradients of each image's own loss."""
     model, image = IODINE(**TINY).double(), images(4, dtype=torch.float64)
-    model.initial_posterior.data[5:] = -60  # hardly any noise
-    torch.testing.assert_close(model.decompose(image).masks[:1], model.decompose(image[:1]).masks, rtol=1e-6, atol=1e-9)
+    noises = [torch.randn(4 * 3, 5, dtype=torch.float64) for _ in range(3)]
+    together, alone = (with_noise(noise, model, batch) for noise, batch in zip(halves(noises), (image, image[:1]), strict=True))
+    assert (together.components[0] - together.components[1]).abs().max() > 1e-3
+    torch.testing.assert_close(together.components[:1], alone.components)
+    torch.testing.assert_close(together.slots[:1], alone.slots)
+
+
+def halves(noises):
+    return noises, [noise[:3] for noise in noises]
+
+
+def with_noise(noises, model, image):
+    queue = iter(noises)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn_like", lambda like: next(queue))
+        return model.decompose(image, iterations=2)
+
+
+@pytest.mark.parametrize("options", [{}, {"recompute": True}], ids=str)
+def test_trains_under_distributed_data_parallel(options, tmp_path):
+    """One process, but with DDP's bookkeeping of which parameters got a gradient."""
+
+    class Loss(torch.nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, image):
+            torch.manual_seed(1)
+            return self.model.loss({"image": image}).total
+
+    plain = Loss(IODINE(**TINY, **options))
+    plain(images()).backward()
+    expected = [p.grad.clone() for p in plain.parameters()]
+    plain.zero_grad()
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        parallel = torch.nn.parallel.DistributedDataParallel(plain, static_graph=bool(options))
+        parallel(images()).backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close([p.grad for p in plain.parameters()], expected)
 
 
 def test_inference_memory_does_not_grow_with_iterations():
@@ -147,6 +183,9 @@ def test_inference_memory_does_not_grow_with_iterations():
 
 
 def test_deconvolutional_decoder_has_the_papers_sizes():
+    decoder = IODINE(decoder="deconv", kernel_size=5, image_size=(128, 128)).decoder
+    convolutions = 64 * (8 * 25 + 1) + 4 * 64 * (64 * 25 + 1) + 4 * (64 * 25 + 1)
+    assert sum(p.numel() for p in decoder.parameters()) == 512 * 65 + 512 * 513 + convolutions
     model = IODINE(**(TINY | {"decoder": "deconv", "image_size": (35, 40), "kernel_size": 5}))
     assert model.decompose(images(1, 3, 35, 40)).masks.shape == (1, 3, 35, 40)
     model.loss({"image": images(1, 3, 35, 40)}).total.backward()
@@ -158,6 +197,10 @@ def test_deconvolutional_decoder_has_the_papers_sizes():
         (lambda: IODINE(num_slots=0), "num_slots is 0; a decomposition needs at least 1 slot"),
         (lambda: IODINE(without=["pixels"]), r"without names \['pixels'\], but the refinement inputs are means, mask"),
         (lambda: IODINE(pool="flatten"), "give image_size"),
+        (lambda: check_choices(IODINE, {"variance": "foo"}), "variance is 'foo'; IODINE knows 'softplus', 'exp'"),
+        (lambda: IODINE(kernel_size=4), "kernel_size is 4; it must be odd"),
+        (lambda: IODINE(latent_size=0), "latent_size is 0; it needs to be above 0"),
+        (lambda: IODINE(decoder_channels=()), r"decoder_channels is \(\); it needs to be above 0"),
         (lambda: IODINE(**TINY).decompose(images(), num_slots=0), "num_slots is 0"),
         (lambda: IODINE(**TINY).decompose(images(), iterations=-1), "iterations is -1"),
         (lambda: IODINE(**TINY).decompose(images(channels=1)), "image has 1 channels but the model was built for 3"),

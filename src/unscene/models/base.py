@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from unscene.errors import InputError
 from unscene.scenes import Decomposition, Scenes
 
 
@@ -27,6 +29,10 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
     `save_pretrained(folder)` writes them to config.json beside model.safetensors, and
     `from_pretrained(folder_or_hub_id)` (or `unscene.load`, which finds the class) reads them back.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        check_choices(type(self), self._hub_mixin_config or {})
 
     @abstractmethod
     def decompose(self, image: Tensor, *, num_slots: int | None = None) -> Decomposition:
@@ -47,3 +53,19 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
         super()._save_pretrained(save_directory)
         config = {"method": type(self).__name__} | (self._hub_mixin_config or {})
         (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def check_choices(method: type[SceneModel], options: dict[str, Any]) -> None:
+    """Raise InputError unless options that the constructor annotates Literal have one of those values."""
+    for name, hint in get_type_hints(method.__init__).items():
+        if get_origin(hint) is Literal and options.get(name, get_args(hint)[0]) not in get_args(hint):
+            choices = ", ".join(map(repr, get_args(hint)))
+            raise InputError(f"{name} is {options[name]!r}; {method.__name__} knows {choices}")
+
+
+def check_positive(**options: int | float | Sequence[int] | None) -> None:
+    """Raise InputError unless every number, alone or in a non-empty list, is above 0; None is fine."""
+    for name, value in options.items():
+        numbers = value if isinstance(value, Sequence) else [1 if value is None else value]
+        if not numbers or min(numbers) <= 0:
+            raise InputError(f"{name} is {value}; it needs to be above 0")

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unscene.errors import InputError
 from unscene.likelihoods import LIKELIHOODS, SpatialMixture, gaussian_kl, spatial_mixture
-from unscene.models.base import Losses, SceneModel
+from unscene.models.base import Losses, SceneModel, check_positive
 from unscene.nn.blocks import MapNorm, compute_dtype, cosine_coordinates, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
 from unscene.nn.refinement import RefinementNetwork
@@ -83,7 +83,11 @@ class IODINE(SceneModel):
         without: names of refinement inputs to leave out (see INPUTS), for ablations.
         image_size: (H, W), only where the architecture fixes it.
         recompute: keep no activations inside a refinement step in training and compute them again in the backward
-            pass: a third more work, memory no longer grows with K T images but with K.
+            pass: a third more work, and memory no longer grows with T. With several processes it needs
+            DistributedDataParallel's static_graph.
+
+    Raises:
+        InputError: an option has a value that it cannot have.
     """
 
     def __init__(
@@ -105,11 +109,16 @@ class IODINE(SceneModel):
         pool: Literal["average", "flatten"] = "average",
         coordinates: Literal["linear", "cosine"] = "linear",
         without: Sequence[str] = (),
-        image_size: tuple[int, int] | None = None,
+        image_size: Sequence[int] | None = None,
         recompute: bool = False,
     ) -> None:
         super().__init__()
         _check_numbers(num_slots, iterations)
+        check_positive(image_channels=image_channels, latent_size=latent_size, likelihood_scale=likelihood_scale)
+        check_positive(decoder_channels=decoder_channels, kernel_size=kernel_size, image_size=image_size)
+        check_positive(refinement_channels=refinement_channels, refinement_mlp=refinement_mlp, lstm_size=lstm_size)
+        if kernel_size % 2 == 0:
+            raise InputError(f"kernel_size is {kernel_size}; it must be odd, so that convolutions keep the size")
         if unknown := set(without) - set(INPUTS):
             raise InputError(f"without names {sorted(unknown)}, but the refinement inputs are {', '.join(INPUTS)}")
         if set(MAP_INPUTS) <= set(without):
@@ -155,15 +164,14 @@ class IODINE(SceneModel):
 
         The terms ``nll`` and ``kl`` are those of the last iteration. ``step`` is not used.
         """
-        image = batch["image"]
-        self._check(image)
+        image = self._checked(batch["image"])
         posterior, fixed, state = self._start(len(image), self.num_slots), self._fixed(image), ()
         total = 0.0
         for t in range(self.iterations + 1):
             inputs = (t < self.iterations, image, posterior, *fixed, *state)
             outputs = checkpoint(self._step, *inputs, use_reentrant=True) if self.recompute else self._step(*inputs)
             nll, kl, posterior, *state = outputs
-            total = total + (nll + kl) * (t / max(self.iterations, 1))
+            total = total + (nll + kl) * (t / self.iterations if self.iterations else 1.0)
         return Losses(total, {"nll": nll.detach(), "kl": kl.detach()})
 
     @torch.no_grad()
@@ -183,7 +191,7 @@ class IODINE(SceneModel):
         Raises:
             InputError: the images or the numbers are unusable.
         """
-        self._check(image)
+        image = self._checked(image)
         num_slots = self.num_slots if num_slots is None else num_slots
         iterations = self.iterations if iterations is None else iterations
         _check_numbers(num_slots, iterations)
@@ -289,13 +297,14 @@ class IODINE(SceneModel):
     def _in(self, group: Sequence[str]) -> list[str]:
         return [name for name in group if name in self.inputs]
 
-    def _check(self, image: Tensor) -> None:
+    def _checked(self, image: Tensor) -> Tensor:
         check_image(image, channels=self.image_channels)
         if self.image_size is not None and tuple(image.shape[-2:]) != tuple(self.image_size):
             raise InputError(
                 f"image is {tuple(image.shape[-2:])} but this model was built for image_size={tuple(self.image_size)}; "
                 "resize the image, or use the broadcast decoder with average pooling, which takes any size"
             )
+        return image.to(self.initial_posterior.dtype)
 
     @staticmethod
     def _decomposition(guess: Guess) -> Decomposition:
