@@ -153,8 +153,9 @@ def test_table():
     ]
 
 
-def test_json():
-    result = json.loads(json.dumps(evaluate(ColourThresholds(), ColourPatches(), limit=4, seed=5).to_json()))
+def test_saved_json(tmp_path):
+    evaluate(ColourThresholds(), ColourPatches(), limit=4, seed=5).save(tmp_path / "evaluation.json")
+    result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["metrics"]["fg_ari"] == {"mean": 1.0, "std": 0.0, "n": 3}
     assert (
         result["meta"].items() >= {"model": "ColourThresholds", "dataset": "ColourPatches", "seed": 5, "n": 4}.items()

@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from unscene.errors import InputError
-from unscene.files import replacing
+from unscene.files import replacing, write_json
 
 
 def test_the_file_appears_whole(tmp_path):
@@ -73,3 +73,10 @@ def test_other_errors_pass(tmp_path, error):
     with pytest.raises(type(error)) as raised:
         write(tmp_path / "a.bin", error)
     assert raised.value is error and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [object(), float("nan")])
+def test_only_json_is_written(tmp_path, content):
+    with pytest.raises((TypeError, ValueError), match="JSON"):
+        write_json({"a": content}, tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []

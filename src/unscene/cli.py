@@ -55,7 +55,6 @@ def evaluate(
         json: also write the table to this file; of a training run always to its evaluation.json.
     """
     import unscene.evaluation
-    from unscene.commands.output import write_json
     from unscene.data import open_dataset
     from unscene.pretrained import load
     from unscene.progress import progress
@@ -72,9 +71,10 @@ def evaluate(
         progress=progress,
     )
     print(result.table())
-    write_json(result.to_json(), json)
+    if json is not None:
+        result.save(json)
     if (Path(weights) / "model").is_dir():
-        write_json(result.to_json(), Path(weights) / "evaluation.json")
+        result.save(Path(weights) / "evaluation.json")
 
 
 def decompose(
@@ -128,11 +128,12 @@ def recipes(*, json: Path | None = None) -> None:
         json: also write the list to this file.
     """
     import unscene.recipes
-    from unscene.commands.output import write_json
+    from unscene.files import write_json
 
     entries = {name: unscene.recipes.about(name) for name in unscene.recipes.names()}
     print(unscene.recipes.table(entries))
-    write_json(entries, json)
+    if json is not None:
+        write_json(entries, json)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from unscene import metrics
 from unscene.data.dataset import collate
 from unscene.errors import InputError
+from unscene.files import write_json
 from unscene.models.base import SceneModel
 from unscene.scenes import Decomposition, Scenes
 
@@ -50,6 +52,10 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {name: {"mean", "std", "n"}}, "meta": {...}}``; a mean over no image is None."""
         return {"metrics": self.summary(), "meta": self.meta}
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_json` to a file, which appears complete or not at all."""
+        write_json(self.to_json(), path)
 
 
 @torch.no_grad()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from unscene.errors import InputError
@@ -38,6 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(temporary)
+
+
+def write_json(content: Any, path: str | Path) -> None:
+    """Write ``content``, which must be JSON-able without NaN, to the file ``path``, whole or not at all."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with replacing(Path(path)) as temporary:
+        temporary.write_text(text)
 
 
 def _concerns(error: OSError, path: Path, temporary: Path) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unscene.commands.output import check_figure_path, write_figure, write_json
+from unscene.commands.output import check_figure_path, write_figure
+from unscene.files import write_json
 from unscene.progress import progress
 
 
@@ -88,6 +89,7 @@ def inspect(
 
         write_figure(contact_sheet(dataset, count), sheet)
     print(format_summary(summary))
-    write_json(summary, json)
+    if json is not None:
+        write_json(summary, json)
     if sheet is not None:
         print(sheet)

@@ -1,10 +1,9 @@
-"""What commands write into files besides their results: tables as JSON, figures."""
+"""Figures that commands draw into files."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unscene.errors import InputError
 from unscene.files import replacing
@@ -13,13 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FIGURES = (".png", ".pdf", ".svg")
-
-
-def write_json(content: Any, path: Path | None) -> None:
-    """Write ``content`` to ``path``, whole or not at all; nothing if there is no path."""
-    if path is not None:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def check_figure_path(path: Path) -> None:
