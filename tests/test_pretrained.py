@@ -21,7 +21,8 @@ def folder(tmp_path):
 
 def edit_config(folder, **changes):
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changes))
+    config = {name: value for name, value in (config | changes).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def test_a_folder_gives_back_the_model(folder):
@@ -71,9 +72,34 @@ def test_a_folder_without_weights(tmp_path):
         unscene.load(tmp_path)
 
 
+def test_a_file_instead_of_its_folder(folder):
+    with pytest.raises(InputError, match=r"model.safetensors is a file; name the folder that holds config.json"):
+        unscene.load(folder / "model.safetensors")
+
+
 def test_an_unknown_method(folder):
+    edit_config(folder, method="PicassoNet", module=None)
+    with pytest.raises(InputError, match=r"config.json: there is no method 'PicassoNet'; this version knows .*IODINE"):
+        unscene.load(folder)
+
+
+METHOD = """
+import toy_scenes
+
+class OwnModel(toy_scenes.ToyModel):
+    pass
+"""
+
+
+def test_a_method_of_ones_own_is_imported(folder, tmp_path, monkeypatch):
+    edit_config(folder, method="OwnModel", module="own_method")
+    with pytest.raises(InputError, match=r"OwnModel needs the module own_method: No module .*; is it on PYTHONPATH\?"):
+        unscene.load(folder)
+    (tmp_path / "own_method.py").write_text(METHOD)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(unscene.load(folder)).__name__ == "OwnModel"
     edit_config(folder, method="PicassoNet")
-    with pytest.raises(InputError, match=r"config.json names the method 'PicassoNet'; this version knows .*IODINE"):
+    with pytest.raises(InputError, match=r"no method 'PicassoNet'; own_method has no such SceneModel"):
         unscene.load(folder)
 
 
@@ -94,6 +120,13 @@ def test_a_broken_config(folder):
 def test_hyper_parameters_of_another_version(folder):
     edit_config(folder, colour="red")
     with pytest.raises(InputError, match=r"hyper-parameters that ToyModel does not know: colour; .* another version"):
+        unscene.load(folder)
+
+
+@pytest.mark.parametrize("num_slots", ["many", -1])
+def test_hyper_parameters_edited_to_nonsense(folder, num_slots):
+    edit_config(folder, num_slots=num_slots)
+    with pytest.raises(InputError, match=r"config.json does not describe a ToyModel: .*"):
         unscene.load(folder)
 
 
@@ -123,3 +156,14 @@ def test_weights_that_do_not_fit(folder):
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(InputError, match=r"logit is missing in the file and \(5,\) in ToyModel"):
         unscene.load(folder)
+
+
+def test_initialising_takes_weights_of_the_same_method_and_shapes(folder):
+    model = ToyModel(num_slots=5)
+    pretrained.initialise(model, folder)
+    stored = load_file(folder / "model.safetensors")
+    assert all(torch.equal(value, stored[name]) for name, value in model.state_dict().items())
+    with pytest.raises(InputError, match=r"toy.model.safetensors does not fit the model to initialise: .*\(15,\) in"):
+        pretrained.initialise(ToyModel(num_slots=4), folder)
+    with pytest.raises(InputError, match=r"toy holds weights of ToyModel; they cannot initialise a IODINE"):
+        pretrained.initialise(unscene.IODINE(), folder)

@@ -36,9 +36,10 @@ def load(source: str | Path, method: type[SceneModel] | None = None, **hub_optio
     folder = find_weights(source, **hub_options)
     config = read_config(folder)
     name = config.pop("method", None)
-    cls = methods().get(name)
-    if cls is None:
-        raise InputError(f"{folder / CONFIG} names the method {name!r}; this version knows {', '.join(methods())}")
+    try:
+        cls = find_method(name, config.pop("module", None))
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from error
     if method is not None and not issubclass(cls, method):
         raise InputError(f"{folder} holds weights of {name}, not of {method.__name__}; use unscene.load or {name}")
     return read_weights(build(cls, config, folder), folder / WEIGHTS).eval()
@@ -47,6 +48,8 @@ def load(source: str | Path, method: type[SceneModel] | None = None, **hub_optio
 def find_weights(source: str | Path, **hub_options: Any) -> Path:
     """The folder with config.json and model.safetensors that ``source`` stands for; downloads it from the hub."""
     path = Path(source).expanduser()
+    if path.is_file():
+        raise InputError(f"{path} is a file; name the folder that holds {CONFIG} and {WEIGHTS}")
     for folder in (path, path / "model", SHIPPED / path):
         if (folder / CONFIG).is_file():
             return folder
@@ -73,6 +76,21 @@ def methods() -> dict[str, type[SceneModel]]:
     return found
 
 
+def find_method(name: str, module: str | None = None) -> type[SceneModel]:
+    """The SceneModel ``name``: the one that ``module`` defines, or one of `methods`."""
+    if module is None:
+        cls = methods().get(name)
+    else:
+        try:
+            cls = getattr(importlib.import_module(module), name, None)
+        except ImportError as error:
+            raise InputError(f"the method {name} needs the module {module}: {error}; is it on PYTHONPATH?") from error
+    if not (inspect.isclass(cls) and issubclass(cls, SceneModel)):
+        known = f"{module} has no such SceneModel" if module else f"this version knows {', '.join(methods())}"
+        raise InputError(f"there is no method {name!r}; {known}")
+    return cls
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The hyper-parameters and, under ``method``, the name of the class."""
     try:
@@ -92,11 +110,23 @@ def build(cls: type[SceneModel], config: dict[str, Any], folder: Path) -> SceneM
             f"{folder / CONFIG} has hyper-parameters that {cls.__name__} does not know: {', '.join(sorted(unknown))}; "
             "the weights come from another version"
         )
-    return cls(**config)
+    try:
+        return cls(**config)
+    except (TypeError, KeyError, ValueError, RuntimeError) as error:  # InputError is a ValueError
+        raise InputError(f"{folder / CONFIG} does not describe a {cls.__name__}: {error}") from error
 
 
-def read_weights(model: SceneModel, file: Path) -> SceneModel:
-    """Fill ``model`` from a safetensors file, which must hold exactly its parameters."""
+def initialise(model: SceneModel, source: str | Path) -> SceneModel:
+    """Fill ``model`` with the weights that ``source`` holds, which must be of the same method and shapes."""
+    folder = find_weights(source)
+    theirs, ours = read_config(folder).get("method"), type(model).__name__
+    if theirs != ours:
+        raise InputError(f"{source} holds weights of {theirs}; they cannot initialise a {ours}")
+    return read_weights(model, folder / WEIGHTS, "the model to initialise")
+
+
+def read_weights(model: SceneModel, file: Path, described: str = CONFIG) -> SceneModel:
+    """Fill ``model``, which is as ``described``, from a safetensors file, which must hold exactly its parameters."""
     if not file.is_file():
         raise InputError(f"{file} does not exist; the weights belong beside {CONFIG}")
     try:
@@ -108,7 +138,7 @@ def read_weights(model: SceneModel, file: Path) -> SceneModel:
         here, there = (tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (expected, state))
         if here != there:
             raise InputError(
-                f"{file} does not fit {CONFIG}: {name} is {there} in the file and {here} in {type(model).__name__}"
+                f"{file} does not fit {described}: {name} is {there} in the file and {here} in {type(model).__name__}"
             )
     model.load_state_dict(state)
     return model

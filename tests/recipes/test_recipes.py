@@ -2,6 +2,7 @@
 
 import pytest
 
+import unscene
 from unscene import recipes
 from unscene.commands.train import main
 from unscene.errors import InputError
@@ -78,3 +79,17 @@ def test_a_file_goes_before_a_name_and_unknown_names_get_a_suggestion(tmp_path):
     assert recipes.find("iodine/tetrominoes") == recipes.FOLDER / "iodine/tetrominoes.yaml"
     with pytest.raises(InputError, match="no recipe 'iodin/tetrominos', shipped or file; did you mean iodine/tetromin"):
         recipes.find("iodin/tetrominos")
+    with pytest.raises(InputError, match="did you mean iodine/clevr6 or iodine/clevr6-reference or iodine/demo"):
+        recipes.find("iodine")
+
+
+def test_models_of_a_recorded_configuration_can_be_built(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("model: {class_path: toy_scenes.ToyModel, init_args: {num_slots: 5}}")
+    assert len(recipes.build_model(str(file)).logit) == 5
+    file.write_text("model: {class_path: unscene.IODINE}")
+    assert type(recipes.build_model(str(file))) is unscene.IODINE
+    for path, message in (("toy_scenes.Toyo", "toy_scenes has no such SceneModel"), ("Toyo", "knows .*IODINE")):
+        file.write_text(f"model: {{class_path: {path}}}")
+        with pytest.raises(InputError, match=f"there is no method 'Toyo'; .*{message}"):
+            recipes.build_model(str(file))

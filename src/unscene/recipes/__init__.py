@@ -31,7 +31,8 @@ def find(recipe: str) -> Path:
         return Path(recipe)
     if recipe in names():
         return FOLDER / f"{recipe}.yaml"
-    close = get_close_matches(recipe, names(), n=3, cutoff=0.4) or names()
+    longer = [name for name in names() if name.startswith(recipe)]
+    close = longer or get_close_matches(recipe, names(), n=3, cutoff=0.4) or names()
     raise InputError(f"there is no recipe {recipe!r}, shipped or file; did you mean {' or '.join(close)}?")
 
 
@@ -54,10 +55,11 @@ def about(recipe: str) -> dict[str, Any]:
 
 def build_model(recipe: str) -> SceneModel:
     """The untrained model that a recipe describes, for those who bring their own training loop."""
-    from unscene.pretrained import methods
+    from unscene.pretrained import find_method
 
     model = read(recipe)["model"]
-    return methods()[model["class_path"]](**model.get("init_args", {}))
+    *module, name = model["class_path"].rsplit(".", 1)
+    return find_method(name, *module)(**model.get("init_args", {}))
 
 
 def table(recipes: dict[str, dict[str, Any]]) -> str:
