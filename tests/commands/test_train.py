@@ -1,8 +1,13 @@
 """Configurations of `unscene train`. What training does is tested in tests/training."""
 
+import re
+
 import pytest
 import yaml
 
+import unscene
+from toy_scenes import ToyModel
+from unscene import cli
 from unscene.commands.train import main
 from unscene.errors import InputError
 from unscene.training.run import RunFolder
@@ -35,6 +40,10 @@ def printed(capsys, *args):
     return yaml.safe_load(capsys.readouterr().out)
 
 
+def weights(folder):
+    return (folder.model / "model.safetensors").read_bytes()
+
+
 def test_the_command_line_goes_over_the_recipe(recipe, capsys):
     config = printed(capsys, recipe)
     assert config["run"] == "runs/toy"
@@ -60,7 +69,7 @@ def test_a_run_records_its_configuration_which_trains_the_same_again(recipe):
     assert recorded["about"] == {"recipe": "toy.yaml", "method": "Toy", "published": {"fg_ari": 0.5}}
     assert recorded["seed"] == 5
     second = main([str(first.config), "--run", "again"])
-    assert (first.model / "model.safetensors").read_bytes() == (second.model / "model.safetensors").read_bytes()
+    assert weights(first) == weights(second)
     main([str(first.config), "--ckpt_path", "last", "--trainer.max_steps", "3"])
     assert "ckpt_path" not in yaml.safe_load(first.config.read_text())
 
@@ -72,8 +81,7 @@ def test_users_callbacks_run_beside_ours(recipe):
 
 def test_the_seed_changes_the_training(recipe):
     folders = [main([recipe, "--seed", seed, "--run", seed, "--model.noise", "0.0"]) for seed in "12"]
-    weights = [(folder.model / "model.safetensors").read_bytes() for folder in folders]
-    assert weights[0] != weights[1]
+    assert weights(folders[0]) != weights(folders[1])
 
 
 @pytest.mark.parametrize(
@@ -96,9 +104,47 @@ def test_mistakes_are_named(recipe, options, message):
         main([recipe, *options])
 
 
-def test_a_recipe_is_needed_and_must_exist():
-    with pytest.raises(InputError, match="train needs a recipe: a name that `unscene recipes` lists, or a YAML file"):
-        main(["--seed", "3"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--trainer.strategy", "foo"], "trainer: .*invalid strategy"),
+        (["--trainer.accelerator", "foo"], "trainer: .*invalid accelerator"),
+        (["--trainer.devices", "0"], "trainer: .*devices"),
+        (["--optimizer.lr", "-1"], "optimiser cannot be built: Invalid learning rate: -1.0"),
+    ],
+)
+def test_what_only_lightning_or_torch_refuse_is_told_by_the_command(recipe, options, message, capsys):
+    assert cli.main(["train", recipe, *options]) == 2
+    assert re.fullmatch(f"unscene: error: .*{message}.*\n", capsys.readouterr().err)
+
+
+def test_a_training_starts_from_given_weights(recipe):
+    start = main([recipe, "--run", "start"])
+    untrained = ["--optimizer.lr", "0", "--seed", "1", "--init"]
+    assert weights(main([recipe, "--run", "fine", *untrained, "start"])) == weights(start)
+    ToyModel(num_slots=4).save_pretrained("other")
+    unscene.IODINE().save_pretrained("iodine")
+    for source, message in {
+        "other": r"other/model.safetensors does not fit the model to initialise",
+        "iodine": "iodine holds weights of IODINE; they cannot initialise a ToyModel",
+        "missing": "there are no weights missing",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            main([recipe, *untrained, source])
+    main([recipe, "--run", "start", "--init", "missing", "--ckpt_path", "last"])  # not read then
+
+
+@pytest.mark.parametrize("args", [[], ["--seed", "3"], ["--run", "helpful"], ["--trainer.max_steps", "3", "toy.yaml"]])
+def test_a_recipe_is_needed_and_comes_first(args):
+    with pytest.raises(InputError, match="recipe as its first argument: a name that `unscene recipes` lists, or a YAM"):
+        main(args)
+
+
+def test_a_recipe_may_be_given_as_a_configuration(recipe, capsys):
+    assert printed(capsys, "--config", recipe, "--seed", "2") == printed(capsys, recipe, "--seed", "2")
+
+
+def test_a_recipe_must_exist():
     with pytest.raises(InputError, match=r"no recipe 'iodine/tetromino', .* did you mean iodine/tetrominoes"):
         main(["iodine/tetromino"])
 
@@ -110,10 +156,22 @@ def test_broken_yaml_names_the_file(recipe, tmp_path, content, message):
         main([recipe])
 
 
-def test_help_explains_options(capsys):
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (["--help"], "usage: unscene train RECIPE [options]"),
+        (["-h"], "--data.batch_size BATCH_SIZE images per process and step"),
+        (["--model.help", "toy_scenes.ToyModel"], "--model.nan_at NAN_AT step at which the loss becomes NaN"),
+        (["toy.yaml", "--help"], "usage: unscene train RECIPE [options]"),
+        (["toy.yaml", "--model.help"], "--model.nan_at NAN_AT step at which the loss becomes NaN"),
+        (["toy.yaml", "--seed", "1", "--data.train.help"], "--data.train.num_scenes NUM_SCENES number of scenes"),
+        (["toy.yaml", "--schedule.help", "Constant"], "--schedule.help=unscene.training.schedules.Constant"),
+        (["toy.yaml", "--model.help=IODINE"], "--model.iterations ITERATIONS"),
+        (["toy.yaml", "--data.val.help"], "Help for --data.val.help=unscene.data.SceneDataset"),
+    ],
+)
+def test_help_explains_options_and_the_classes_of_the_recipe(recipe, capsys, args, text):
     with pytest.raises(SystemExit) as stop:
-        main(["--help"])
+        main(args)
     assert stop.value.code == 0
-    text = " ".join(capsys.readouterr().out.split())
-    assert "usage: unscene train RECIPE [options]" in text
-    assert "--data.batch_size BATCH_SIZE images per process and step" in text
+    assert text in " ".join(capsys.readouterr().out.split())

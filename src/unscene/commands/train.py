@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 import unscene.data.open  # noqa: F401  imports the datasets, which recipes call by the name of the class alone
 from unscene import pretrained, recipes
 from unscene.commands.parser import Parser
+from unscene.errors import InputError
 from unscene.models.base import SceneModel
 from unscene.training.data import SceneData
 from unscene.training.module import seed_all
@@ -30,18 +32,18 @@ HIDDEN = {
     *("inference_mode", "barebones", "enable_autolog_hparams", "model_registry"),
 }
 
+HELP = re.compile(r"-h|--([\w.]+\.)?help(=.*)?")
+
 
 def main(args: list[str]) -> RunFolder:
-    """Train as the arguments say; the first one that is no option is the recipe."""
+    """Train as the arguments say; the first one is the recipe."""
     parser = make_parser()
-    if args and not args[0].startswith("-"):
-        recipe, *overrides = args
-        recipes.read(recipe)  # its complaints name the file
-        args = ["--config", str(recipes.find(recipe)), *overrides]
-        parser.set_defaults({"run": f"runs/{recipe if recipe in recipes.names() else Path(recipe).stem}"})
-    elif not any("help" in arg or arg == "-h" for arg in args):
-        parser.error("train needs a recipe: a name that `unscene recipes` lists, or a YAML file")
-    config = parser.parse_args(args)
+    if args and HELP.fullmatch(args[0]):
+        parser.parse_args(args)  # prints and exits
+    recipe, options = split(args)
+    content = recipes.read(recipe)  # its complaints name the file
+    parser.set_defaults({"run": f"runs/{recipe if recipe in recipes.names() else Path(recipe).stem}"})
+    config = parser.parse_args(["--config", str(recipes.find(recipe)), *name_class(options, content)])
     config.about = {"recipe": recipe} | config.about
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # neither tips nor a summary of hardware
     folder = run(parser, config)
@@ -50,12 +52,34 @@ def main(args: list[str]) -> RunFolder:
     return folder
 
 
+def split(args: list[str]) -> tuple[str, list[str]]:
+    """The recipe, and the options behind it."""
+    if args[:1] == ["--config"]:  # as LightningCLI wants it
+        args = args[1:]
+    if not args or args[0].startswith("-"):
+        raise InputError(
+            "train needs a recipe as its first argument: a name that `unscene recipes` lists, or a YAML file"
+        )
+    return args[0], args[1:]
+
+
+def name_class(options: list[str], recipe: dict[str, Any]) -> list[str]:
+    """Make a final `--model.help` explain the class that the recipe has there; alone it explains the abstract one."""
+    if not options or not options[-1].endswith(".help"):
+        return options
+    part: Any = recipe
+    for key in options[-1].removeprefix("--").split(".")[:-1]:
+        part = part.get(key) if isinstance(part, dict) else None
+    cls = part.get("class_path") if isinstance(part, dict) else None
+    return [*options[:-1], f"{options[-1]}={cls}"] if cls else options
+
+
 def run(parser: Parser, config: Namespace) -> RunFolder:
     """Build what the configuration describes and train it."""
     seed_all(config.seed)  # the model's initialisation
     parts = parser.instantiate(config)
-    if parts.init is not None:
-        pretrained.read_weights(parts.model, pretrained.find_weights(parts.init) / pretrained.WEIGHTS)
+    if parts.init is not None and parts.ckpt_path is None:  # else the weights are those of the checkpoint
+        pretrained.initialise(parts.model, parts.init)
     return train(
         parts.model,
         parts.data,
