@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from toy_scenes import ToyScenes
 
+from toy_scenes import ToyScenes
 from unscene.errors import InputError
 from unscene.training.data import SceneData
 from unscene.training.sampler import StepSampler
@@ -37,6 +37,12 @@ def test_processes_share_the_validation_scenes():
         seen += [image for batch in data.val_dataloader() for image in batch["image"]]
     assert len(seen) == 5
     assert torch.equal(torch.stack(seen), scenes.batch([0, 2, 4, 1, 3])["image"])
+
+
+def test_validation_scenes_must_suffice_for_all_processes():
+    data = attach(SceneData(ToyScenes(), ToyScenes(2)), world_size=3)
+    with pytest.raises(InputError, match=r"data.val holds 2 scenes for 3 processes; give it one for each, or none"):
+        data.val_dataloader()
 
 
 def test_making_a_loader_draws_nothing_from_the_global_generator():

@@ -55,7 +55,12 @@ class SceneData(LightningDataModule):
         """The held-out scenes once, every process its own part."""
         if self.val is None:
             return []
-        part = range(self.trainer.global_rank, len(self.val), self.trainer.world_size)
+        processes = self.trainer.world_size
+        if len(self.val) < processes:
+            raise InputError(
+                f"data.val holds {len(self.val)} scenes for {processes} processes; give it one for each, or none at all"
+            )
+        part = range(self.trainer.global_rank, len(self.val), processes)
         return self._loader(self.val, sampler=part, batch_size=self.batch_size)
 
     def _loader(self, dataset: SceneDataset, **order) -> DataLoader:
