@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or absent, and clear about damage. Kills and full disks in trainings are in test_run.py."""
+"""Checkpoint files: whole or absent, and clear about damage. Kills and full disks are in test_interruption.py."""
 
 import os
 
