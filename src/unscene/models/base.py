@@ -51,7 +51,9 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
 
     def _save_pretrained(self, save_directory: Path) -> None:
         super()._save_pretrained(save_directory)
-        config = {"method": type(self).__name__} | (self._hub_mixin_config or {})
+        module = type(self).__module__
+        origin = {} if module.split(".")[0] == "unscene" else {"module": module}  # where `load` finds a user's method
+        config = {"method": type(self).__name__} | origin | (self._hub_mixin_config or {})
         (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 

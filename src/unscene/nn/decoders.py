@@ -69,11 +69,10 @@ class DeconvDecoder(nn.Module):
     """
 
     def __init__(
-        self, latent_size: int, channels: int, out_channels: int, kernel_size: int, image_size: tuple[int, int]
+        self, latent_size: int, channels: int, out_channels: int, kernel_size: int, image_size: Sequence[int]
     ) -> None:
         super().__init__()
         self.small = (8, *(math.ceil(n / 16) for n in image_size))
-        self.image_size = tuple(image_size)
         self.mlp = nn.Sequential(linear(latent_size, 512), nn.ELU(), linear(512, math.prod(self.small)), nn.ELU())
         self.deconvs = nn.ModuleList(
             _deconv(8 if i == 0 else channels, channels, kernel_size, 2 if i < 4 else 1) for i in range(5)

@@ -32,7 +32,7 @@ class RefinementNetwork(nn.Module):
         kernel_size: int,
         mlp: Sequence[int],
         lstm_size: int | None,
-        image_size: tuple[int, int] | None = None,
+        image_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.split = [slot_channels, constant_channels]
