@@ -132,7 +132,9 @@ def test_an_image_is_decomposed_alike_in_any_batch():
     """Given the same noise; the refinement's inputs are gradients of each image's own loss."""
     model, image = IODINE(**TINY).double(), images(4, dtype=torch.float64)
     noises = [torch.randn(4 * 3, 5, dtype=torch.float64) for _ in range(3)]
-    together, alone = (with_noise(noise, model, batch) for noise, batch in zip(halves(noises), (image, image[:1]), strict=True))
+    together, alone = (
+        with_noise(noise, model, batch) for noise, batch in zip(halves(noises), (image, image[:1]), strict=True)
+    )
     assert (together.components[0] - together.components[1]).abs().max() > 1e-3
     torch.testing.assert_close(together.components[:1], alone.components)
     torch.testing.assert_close(together.slots[:1], alone.slots)
