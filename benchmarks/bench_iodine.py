@@ -122,7 +122,11 @@ def inference(model: IODINE, image: Tensor) -> Callable[[], None]:
 
 
 def plain_inference(plain: PlainIODINE, image: Tensor) -> Callable[[], None]:
-    return lambda: plain.loss(image)
+    def run() -> None:
+        with torch.no_grad():
+            plain.loss(image)
+
+    return run
 
 
 def roofline(model: IODINE, image: Tensor, backward: bool) -> list[tuple[Callable[[], None], int]]:

@@ -24,24 +24,27 @@ class PlainIODINE(nn.Module):
         self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
     def loss(self, image: Tensor) -> Tensor:
-        m, T = self.model, self.model.iterations
+        """The training objective; under `torch.no_grad` only the graph of one iteration is alive at a time."""
+        m, T, training = self.model, self.model.iterations, torch.is_grad_enabled()
         B, K = len(image), m.num_slots
         posterior, state, total = m.initial_posterior.expand(B * K, -1), None, 0.0
         for t in range(T + 1):
-            if not posterior.requires_grad:
-                posterior = posterior.detach().requires_grad_()
-            mean, s = posterior.chunk(2, 1)
-            variance = F.softplus(s) if m.variance == "softplus" else s.exp()
-            z = mean + variance.sqrt() * torch.randn_like(mean)
-            means, logits = self.decode(z, image)
-            masks = logits.softmax(1)
-            log_likelihoods = self.log_density(image.unsqueeze(1), means).sum(2)
-            log_prob = (masks.log() + log_likelihoods).logsumexp(1)
-            kl = 0.5 * (mean**2 + variance - 1 - variance.log())
-            objective = kl.sum() - log_prob.sum()
-            total = total + objective / B * t / T
+            with torch.enable_grad():
+                if not (training and posterior.requires_grad):
+                    posterior = posterior.detach().requires_grad_()
+                mean, s = posterior.chunk(2, 1)
+                variance = F.softplus(s) if m.variance == "softplus" else s.exp()
+                z = mean + variance.sqrt() * torch.randn_like(mean)
+                means, logits = self.decode(z, image)
+                masks = logits.softmax(1)
+                log_likelihoods = self.log_density(image.unsqueeze(1), means).sum(2)
+                log_prob = (masks.log() + log_likelihoods).logsumexp(1)
+                kl = 0.5 * (mean**2 + variance - 1 - variance.log())
+                objective = kl.sum() - log_prob.sum()
+            total = total + (objective if training else objective.detach()) / B * t / T
             if t < T:
-                gradients = torch.autograd.grad(objective, (means, logits, posterior), retain_graph=True)
+                explained = (means, logits, posterior)
+                gradients = torch.autograd.grad(objective, explained, retain_graph=training)
                 delta, state = self.refine(
                     image, means, logits, masks, log_likelihoods, log_prob, posterior, gradients, state
                 )
