@@ -58,6 +58,7 @@ def test_a_hub_id_is_downloaded(folder, monkeypatch):
     ("source", "message"),
     [
         ("no/such/folder", r"no weights no/such/folder: no such folder, .* nor is it the id of a hub repository"),
+        ("iodine/own", r"no weights iodine/own: .*; it is a recipe, train it with `unscene train iodine/own`"),
         ("someone/absent-model", r"no weights someone/absent-model: .* nor can the hub give them \("),
     ],
 )

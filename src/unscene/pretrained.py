@@ -148,7 +148,11 @@ def _download(name: str, **hub_options: Any) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
+    from unscene import recipes
+
     missing = f"there are no weights {name}: no such folder, nor do they ship ({', '.join(shipped()) or 'none do'})"
+    if name in recipes.names():  # the hub would be asked for long, and in vain
+        raise InputError(f"{missing}; it is a recipe, train it with `unscene train {name}`")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(f"{missing}, nor is it the id of a hub repository (owner/name)")
     try:
