@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -59,12 +60,12 @@ class SpatialMixture:
     log_masks: Float[Tensor, "B K H W"]
     log_joint: Float[Tensor, "B K H W"]  # log m_k N_k
 
-    @property
+    @cached_property  # an input of the refinement and the start of the VJP
     def means_gradient(self) -> Float[Tensor, "B K C H W"]:
         """d(-log p) / d mu."""
         return -self.responsibilities.unsqueeze(2) * self.score
 
-    @property
+    @cached_property  # an input of the refinement and the start of the VJP
     def mask_gradient(self) -> Float[Tensor, "B K H W"]:
         """d(-log p) / d(mask logits)."""
         return self.masks.detach() - self.responsibilities
