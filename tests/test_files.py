@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from unscene.errors import InputError
-from unscene.files import replacing, write_json
+from unscene.files import remove_leftovers, replacing, write_json
 
 
 def test_the_file_appears_whole(tmp_path):
@@ -45,6 +45,15 @@ def test_a_failure_changes_nothing(tmp_path, as_folder):
     with pytest.raises(RuntimeError, match="a defect"):
         fail_halfway()
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_leftovers_of_killed_processes_can_be_removed(tmp_path):
+    (tmp_path / "kept").touch()
+    for _ in range(2):
+        writing = replacing(tmp_path / "a.bin")
+        writing.__enter__().mkdir()  # never left
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 def write(path, error=None):

@@ -16,6 +16,8 @@ from unscene.errors import InputError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # what writing to an open file may fail with
 
+UNFINISHED = ".part"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -25,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     one it replaces there is an instant without either. Missing folders above ``path`` are made.
     Raises InputError if ``path`` cannot be written: permissions, a full disk, something else in its place.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -40,6 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         _remove(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left of `replacing` in ``folder``, into which nobody else may be writing now."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        _remove(path)
 
 
 def write_json(content: Any, path: str | Path) -> None:
@@ -69,7 +77,7 @@ def _take_place(temporary: Path, path: Path) -> None:
     if not (temporary.is_dir() and path.is_dir()):
         temporary.replace(path)
         return
-    old = temporary.with_suffix(".old")
+    old = temporary.with_stem(f"{temporary.stem}.old")
     path.replace(old)
     temporary.replace(path)
     shutil.rmtree(old, ignore_errors=True)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from unscene import models
 from unscene.errors import InputError
-from unscene.models.base import SceneModel
+from unscene.models.base import SceneModel, first_difference
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SHIPPED = Path(__file__).parent / "weights"  # weights/iodine/tetrominoes/{config.json, model.safetensors}
@@ -133,13 +133,11 @@ def read_weights(model: SceneModel, file: Path, described: str = CONFIG) -> Scen
         state = load_file(file)
     except SafetensorError as error:
         raise InputError(f"{file} is damaged ({error}); get the weights again") from error
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | state.keys()):
-        here, there = (tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (expected, state))
-        if here != there:
-            raise InputError(
-                f"{file} does not fit {described}: {name} is {there} in the file and {here} in {type(model).__name__}"
-            )
+    if difference := first_difference(model.state_dict(), state):
+        name, here, there = difference
+        raise InputError(
+            f"{file} does not fit {described}: {name} is {there} in the file and {here} in {type(model).__name__}"
+        )
     model.load_state_dict(state)
     return model
 

@@ -57,6 +57,15 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
         (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def first_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str, Any, Any] | None:
+    """Name, shape here and shape there of the first entry in which two states differ; "missing" is a shape too."""
+    for name in sorted(ours.keys() | theirs.keys()):
+        here, there = (tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs))
+        if here != there:
+            return name, here, there
+    return None
+
+
 def check_choices(method: type[SceneModel], options: dict[str, Any]) -> None:
     """Raise InputError unless options that the constructor annotates Literal have one of those values."""
     for name, hint in get_type_hints(method.__init__).items():

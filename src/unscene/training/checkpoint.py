@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
-import os
 import pickle
-import shutil
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,11 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 
 from unscene.errors import InputError
+from unscene.files import remove_leftovers, replacing
 from unscene.models.base import SceneModel
 from unscene.training.module import check_weights
 
 LAST = "last.ckpt"
-UNFINISHED = ".unfinished"  # one name, so that what a killed process leaves is overwritten by the next write
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -30,7 +28,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         # In memory first: torch.save on a full disk fails with an error of its own zip writer.
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        write_atomically(Path(path), buffer.getbuffer())
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         try:
@@ -62,11 +61,13 @@ class Checkpoints(Callback):
         """Export the weights again: a kill may have fallen between last.ckpt and them."""
         last = self.folder / LAST
         if trainer.is_global_zero and last.exists() and last.samefile(trainer.ckpt_path):
-            with one_sentence_if_unwritable(self.weights):
-                export_weights(pl_module.model, self.weights)
+            export_weights(pl_module.model, self.weights)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            for path in (self.folder / LAST, self.weights):
+                remove_leftovers(path.parent)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps:
@@ -86,12 +87,14 @@ class Checkpoints(Callback):
             return
         check_weights(model, trainer.global_step)
         path = self.folder / f"step-{trainer.global_step:08d}.ckpt"
-        with one_sentence_if_unwritable(path):
+        try:
             trainer.save_checkpoint(path)  # collective: every process calls it, the first one writes
             if trainer.is_global_zero:
                 link_atomically(path, self.folder / LAST)
                 export_weights(model, self.weights)
                 self.remove_old()
+        except InputError as error:
+            raise InputError(f"{error}; --ckpt_path last continues from step {self.saved_step}") from error
         self.saved_step = trainer.global_step
 
     def remove_old(self) -> None:
@@ -100,53 +103,19 @@ class Checkpoints(Callback):
             path.unlink()
 
 
-@contextmanager
-def one_sentence_if_unwritable(path: Path):
-    """Turn a failed write (full disk, quota, permissions) into an InputError."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"cannot write checkpoint {path}: {reason}; make room and continue with --ckpt_path last, "
-            "earlier checkpoints are intact"
-        ) from error
-
-
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that at any moment, power cuts included, ``path`` is the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(UNFINISHED)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def link_atomically(source: Path, target: Path) -> None:
     """Make ``target`` a second name of ``source``, or a copy where the file system has no hard links."""
-    temporary = target.with_name(UNFINISHED)
-    temporary.unlink(missing_ok=True)  # left by a killed process
-    try:
-        temporary.hardlink_to(source)
-    except OSError:
-        write_atomically(target, source.read_bytes())
-    else:
-        temporary.replace(target)
+    with replacing(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            temporary.write_bytes(source.read_bytes())
 
 
 def export_weights(model: SceneModel, folder: Path) -> None:
-    """`model.save_pretrained(folder)`, each file whole at any moment."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / UNFINISHED
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        model.save_pretrained(temporary)
-        for file in sorted(temporary.iterdir()):
-            file.replace(folder / file.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """`model.save_pretrained(folder)`, whole or not at all."""
+    with replacing(folder) as draft:
+        try:
+            model.save_pretrained(draft)
+        except SafetensorError as error:  # how its writer tells of a full disk
+            raise OSError(errno.ENOSPC, str(error)) from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from unscene.training.checkpoint import write_atomically
+from unscene.files import replacing
 
 
 class MetricsFile(Logger):
@@ -47,11 +46,10 @@ class MetricsFile(Logger):
         if self.columns is None:
             rows = [old for old in rows if int(old["step"]) < row["step"]]
         self.columns = columns + [name for name in row if name not in columns]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path, text.getvalue().encode())
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

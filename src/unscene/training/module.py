@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from unscene.errors import InputError
 from unscene.metrics import ari, fg_ari, mse
 from unscene.metrics.aggregate import ImageMean
-from unscene.models.base import Losses, SceneModel
+from unscene.models.base import Losses, SceneModel, first_difference
 from unscene.scenes import Scenes
 from unscene.training.schedules import Constant, Schedule
 
@@ -102,13 +102,12 @@ class SceneModule(LightningModule):
 
 def check_same_model(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     """Raise InputError unless both states have the same names and shapes."""
-    for name in sorted(ours.keys() | theirs.keys()):
-        here, there = (tuple(state[name].shape) if name in state else "missing" for state in (ours, theirs))
-        if here != there:
-            raise InputError(
-                f"the checkpoint belongs to another model: {name} is {there} there and {here} here; "
-                "continue with the method and hyper-parameters it was trained with"
-            )
+    if difference := first_difference(ours, theirs):
+        name, here, there = difference
+        raise InputError(
+            f"the checkpoint belongs to another model: {name} is {there} there and {here} here; "
+            "continue with the method and hyper-parameters it was trained with"
+        )
 
 
 def seed_all(*key: int) -> None:

@@ -15,9 +15,10 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from unscene.errors import InputError
+from unscene.files import replacing
 from unscene.models.base import SceneModel
 from unscene.training.callbacks import StepProgress, Throughput
-from unscene.training.checkpoint import LAST, AtomicCheckpointIO, Checkpoints, write_atomically
+from unscene.training.checkpoint import LAST, AtomicCheckpointIO, Checkpoints
 from unscene.training.data import SceneData
 from unscene.training.logger import MetricsFile
 from unscene.training.module import OptimizerFactory, SceneModule
@@ -69,7 +70,8 @@ class Record(Callback):
         if not trainer.is_global_zero:
             return
         if self.config is not None:
-            write_atomically(self.folder.config, self.config.encode())
+            with replacing(self.folder.config) as temporary:
+                temporary.write_text(self.config)
         if trainer.ckpt_path is None:
             self.folder.metrics.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
