@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from unscene.nn.blocks import MapNorm, cosine_coordinates
+from unscene.nn.blocks import MapNorm, cosine_coordinates, fourier_coordinates
 
 
 def test_cosine_coordinates_are_products_of_waves():
@@ -12,6 +12,15 @@ def test_cosine_coordinates_are_products_of_waves():
     assert basis.shape == (1, 8, 5, 9)
     y, x = 3 / 4, 2 / 8  # row 3 of 5, column 2 of 9
     expected = [math.cos(math.pi * i * y) * math.cos(math.pi * j * x) for i in range(3) for j in range(3) if i or j]
+    torch.testing.assert_close(basis[0, :, 3, 2], torch.tensor(expected, dtype=torch.float64))
+
+
+def test_fourier_coordinates_double_their_frequency():
+    basis = fourier_coordinates((5, 9), torch.zeros(1, dtype=torch.float64), 2)
+    y, x = 2 * 3 / 4 - 1, 2 * 2 / 8 - 1  # row 3 of 5, column 2 of 9
+    expected = [y, x]
+    for angle in (math.pi / 2, math.pi):
+        expected += [wave(angle * place) for wave in (math.sin, math.cos) for place in (y, x)]
     torch.testing.assert_close(basis[0, :, 3, 2], torch.tensor(expected, dtype=torch.float64))
 
 

@@ -1,32 +1,46 @@
 """The border-case first layer against the broadcast that it replaces."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from unscene.nn.blocks import linear_coordinates
+from unscene.errors import InputError
+from unscene.nn.blocks import fourier_coordinates, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("size", [(9, 11), (5, 5), (4, 7), (3, 2), (1, 1)])
-def test_broadcast_decoder_equals_the_broadcast(kernel_size, size):
+@pytest.mark.parametrize(("octaves", "strides", "scale"), [(0, None, 1), (2, (1, 1, 2), 2), (1, (1, 2, 2), 4)])
+def test_broadcast_decoder_equals_the_broadcast(kernel_size, size, octaves, strides, scale):
+    if strides and kernel_size == 1:
+        strides, scale = None, 1  # a transposed convolution of one tap leaves holes
     torch.manual_seed(0)
-    decoder = BroadcastDecoder(6, (8, 7), 4, kernel_size).double()
+    decoder = BroadcastDecoder(6, (8, 7), 4, kernel_size, octaves, strides).double()
     z = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, *size, dtype=torch.float64)
+    grid = tuple(math.ceil(n / scale) for n in size)
 
     def plain():
-        xy = linear_coordinates(size, z).expand(3, -1, -1, -1)
-        x = torch.cat([z[:, :, None, None].expand(-1, -1, *size), xy], 1)
+        coordinates = fourier_coordinates(grid, z, octaves).expand(3, -1, -1, -1)
+        x = torch.cat([z[:, :, None, None].expand(-1, -1, *grid), coordinates], 1)
         x = F.elu(decoder.convs[0](x))
-        return decoder.convs[2](F.elu(decoder.convs[1](x)))
+        return decoder.convs[2](F.elu(decoder.convs[1](x)))[..., : size[0], : size[1]]
 
     fast, expected = decoder(z, size, *decoder.prepare(size)), plain()
+    assert fast.shape == (3, 4, *size)
     torch.testing.assert_close(fast, expected)
     leaves = [z, *decoder.parameters()]
     gradients = torch.autograd.grad((fast * weight).sum(), leaves)
     torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), leaves))
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 1, 1), (1, 1, 3)])
+def test_unusable_strides_are_refused(strides):
+    with pytest.raises(InputError, match=r"decoder_strides is .* for 3 convolutions .*; give one for each, 1 or 2"):
+        BroadcastDecoder(6, (8, 7), 4, 3, 0, strides)
 
 
 def test_coordinates_run_from_corner_to_corner():

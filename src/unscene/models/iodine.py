@@ -73,6 +73,9 @@ class IODINE(SceneModel):
         variance: how the second half s of the posterior parameters gives the variance.
         decoder: spatial broadcast, or transposed convolutions (the paper's ablation; needs ``image_size``).
         decoder_channels: channels of the hidden convolutions (deconv: the first entry is that of all of them).
+        decoder_strides: of the broadcast decoder's convolutions, the last included; a 2 doubles the size there, so
+            that those before work on a smaller grid. By default all 1, as in the paper.
+        decoder_octaves: waves beside the broadcast decoder's linear coordinates; 0 as in the paper.
         kernel_size: of the convolutions in decoder and refinement.
         rgb_activation: applied to the decoded means.
         refinement_channels: channels of the refinement's convolutions, each of stride 2.
@@ -101,6 +104,8 @@ class IODINE(SceneModel):
         variance: Literal["softplus", "exp"] = "softplus",
         decoder: Literal["broadcast", "deconv"] = "broadcast",
         decoder_channels: Sequence[int] = (64, 64, 64, 64),
+        decoder_strides: Sequence[int] | None = None,
+        decoder_octaves: int = 0,
         kernel_size: int = 3,
         rgb_activation: Literal["none", "sigmoid"] = "none",
         refinement_channels: Sequence[int] = (64, 64, 64, 64),
@@ -134,7 +139,9 @@ class IODINE(SceneModel):
 
         self.initial_posterior = nn.Parameter(torch.zeros(2 * latent_size))
         if decoder == "broadcast":
-            self.decoder = BroadcastDecoder(latent_size, decoder_channels, image_channels + 1, kernel_size)
+            self.decoder = BroadcastDecoder(
+                latent_size, decoder_channels, image_channels + 1, kernel_size, decoder_octaves, decoder_strides
+            )
         else:
             self.decoder = DeconvDecoder(latent_size, decoder_channels[0], image_channels + 1, kernel_size, image_size)
 

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def lecun_init(layer: nn.Module) -> nn.Module:
+def lecun_init(layer: nn.Module, fan_in: int | None = None) -> nn.Module:
     """Truncated normal weights with standard deviation 1/sqrt(fan_in), zero bias (Sonnet's default)."""
-    std = 1 / math.sqrt(layer.weight[0].numel())
+    std = 1 / math.sqrt(fan_in or layer.weight[0].numel())
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
     nn.init.zeros_(layer.bias)
     return layer
@@ -24,6 +24,12 @@ def conv(n_in: int, n_out: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
     return lecun_init(layer).to(memory_format=torch.channels_last)
 
 
+def deconv(n_in: int, n_out: int, kernel_size: int, stride: int = 1) -> nn.ConvTranspose2d:
+    """Transposed convolution that multiplies the size by the stride; channels last."""
+    layer = nn.ConvTranspose2d(n_in, n_out, kernel_size, stride, padding=kernel_size // 2, output_padding=stride - 1)
+    return lecun_init(layer, n_in * kernel_size**2).to(memory_format=torch.channels_last)
+
+
 def linear(n_in: int, n_out: int) -> nn.Linear:
     return lecun_init(nn.Linear(n_in, n_out))
 
@@ -32,6 +38,13 @@ def linear_coordinates(size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 
     """Row and column position, from -1 at the first to 1 at the last pixel."""
     axes = [torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in size]
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
+
+
+def fourier_coordinates(size: tuple[int, int], like: Tensor, octaves: int) -> Float[Tensor, "1 L H W"]:
+    """The linear coordinates y and x, then the sines and cosines of pi/2 2^i times both, for i < ``octaves``."""
+    linear = linear_coordinates(size, like)
+    angles = [math.pi / 2 * 2**i * linear for i in range(octaves)]
+    return torch.cat([linear, *(wave(angle) for angle in angles for wave in (torch.sin, torch.cos))], 1)
 
 
 def cosine_coordinates(size: tuple[int, int], like: Tensor, frequencies: int = 3) -> Float[Tensor, "1 L H W"]:

@@ -10,36 +10,63 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unscene.nn.blocks import compute_dtype, conv, elu, linear, linear_coordinates
+from unscene.errors import InputError
+from unscene.nn.blocks import compute_dtype, conv, deconv, elu, fourier_coordinates, linear
 
 
 class BroadcastDecoder(nn.Module):
-    """Spatial broadcast decoder (Watters et al. 2019): z at every pixel, two coordinates, convolutions.
+    """Spatial broadcast decoder (Watters et al. 2019): z at every pixel, coordinates, convolutions.
 
     Works for any H and W. The first convolution sees a constant and a fixed map, so what it makes of z at a
     pixel depends only on which kernel taps fall inside the image. There are kernel x kernel such cases; each is
     a linear map of z, computed once and copied to its pixels. This is exact.
+
+    Args:
+        latent_size: D.
+        channels: of the hidden convolutions.
+        out_channels: of the last one, without activation.
+        kernel_size: of all.
+        octaves: waves added to the two linear coordinates (see `fourier_coordinates`).
+        strides: of all convolutions, the first of them 1; a stride of 2 is a transposed convolution that doubles
+            the size, so z is broadcast to a grid that much smaller. By default all 1.
     """
 
-    def __init__(self, latent_size: int, channels: Sequence[int], out_channels: int, kernel_size: int) -> None:
+    def __init__(
+        self,
+        latent_size: int,
+        channels: Sequence[int],
+        out_channels: int,
+        kernel_size: int,
+        octaves: int = 0,
+        strides: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        widths = [latent_size + 2, *channels, out_channels]
+        strides = [1] * (len(channels) + 1) if strides is None else list(strides)
+        if len(strides) != len(channels) + 1 or strides[0] != 1 or not set(strides) <= {1, 2}:
+            raise InputError(
+                f"decoder_strides is {strides} for {len(channels) + 1} convolutions (the output's is the last); "
+                "give one for each, 1 or 2, and 1 for the first"
+            )
+        self.octaves, self.latent_size, self.scale = octaves, latent_size, math.prod(strides)
+        widths = [latent_size + 2 + 4 * octaves, *channels, out_channels]
         self.convs = nn.ModuleList(
-            conv(n_in, n_out, kernel_size) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            conv(n_in, n_out, kernel_size) if stride == 1 else deconv(n_in, n_out, kernel_size, stride)
+            for n_in, n_out, stride in zip(widths[:-1], widths[1:], strides, strict=True)
         )
 
     def prepare(self, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer needs at one (H, W) whatever z is, to be computed once for many decodes.
 
-        Its response to the coordinates, with bias (1, HW, C); to each latent dimension in each of P border cases
-        (D, P, C); and, one-hot, which of the cases a pixel is (HW, P).
+        With HW the number of places that z is broadcast to: its response to the coordinates, with bias (1, HW, C);
+        to each latent dimension in each of P border cases (D, P, C); and, one-hot, which case a place is (HW, P).
         """
-        first, taps = self.convs[0], self.convs[0].kernel_size[0]
-        z_weight, xy_weight = first.weight.split([first.in_channels - 2, 2], dim=1)
-        coordinates = F.conv2d(linear_coordinates(size, first.weight), xy_weight, first.bias, padding=taps // 2)
-        basis = torch.eye(first.in_channels - 2).to(first.weight)[:, :, None, None]
-        cases = F.conv2d(basis.expand(-1, -1, *(min(n, taps) for n in size)), z_weight, padding=taps // 2)
-        copy = torch.kron(*(_border_cases(n, taps) for n in size)).to(first.weight.device, compute_dtype(first.weight))
+        first, taps, grid = self.convs[0], self.convs[0].kernel_size[0], self._grid(size)
+        z_weight, xy_weight = first.weight.split([self.latent_size, first.in_channels - self.latent_size], dim=1)
+        coordinates = fourier_coordinates(grid, first.weight, self.octaves)
+        coordinates = F.conv2d(coordinates, xy_weight, first.bias, padding=taps // 2)
+        basis = torch.eye(self.latent_size).to(first.weight)[:, :, None, None]
+        cases = F.conv2d(basis.expand(-1, -1, *(min(n, taps) for n in grid)), z_weight, padding=taps // 2)
+        copy = torch.kron(*(_border_cases(n, taps) for n in grid)).to(first.weight.device, compute_dtype(first.weight))
         return coordinates.flatten(2).mT, cases.flatten(2).mT, copy
 
     def forward(
@@ -48,10 +75,13 @@ class BroadcastDecoder(nn.Module):
         """Decode at (H, W) = ``size`` with what `prepare` returned for it."""
         seen = torch.einsum("nd,dpc->npc", z, cases)
         x = elu(torch.baddbmm(coordinates, copy.expand(len(z), -1, -1), seen))
-        x = x.mT.unflatten(2, size)  # channels last
+        x = x.mT.unflatten(2, self._grid(size))  # channels last
         for layer in self.convs[1:-1]:
             x = elu(layer(x))
-        return self.convs[-1](x)
+        return self.convs[-1](x)[..., : size[0], : size[1]]
+
+    def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
+        return tuple(math.ceil(n / self.scale) for n in size)
 
 
 def _border_cases(n: int, taps: int) -> Int[Tensor, "n P"]:
@@ -75,7 +105,7 @@ class DeconvDecoder(nn.Module):
         self.small = (8, *(math.ceil(n / 16) for n in image_size))
         self.mlp = nn.Sequential(linear(latent_size, 512), nn.ELU(), linear(512, math.prod(self.small)), nn.ELU())
         self.deconvs = nn.ModuleList(
-            _deconv(8 if i == 0 else channels, channels, kernel_size, 2 if i < 4 else 1) for i in range(5)
+            deconv(8 if i == 0 else channels, channels, kernel_size, 2 if i < 4 else 1) for i in range(5)
         )
         self.out = conv(channels, out_channels, kernel_size)
 
@@ -87,13 +117,3 @@ class DeconvDecoder(nn.Module):
         for layer in self.deconvs:
             x = elu(layer(x))
         return self.out(x[..., : size[0], : size[1]])
-
-
-def _deconv(n_in: int, n_out: int, kernel_size: int, stride: int) -> nn.ConvTranspose2d:
-    layer = nn.ConvTranspose2d(
-        n_in, n_out, kernel_size, stride, padding=kernel_size // 2, output_padding=stride - 1
-    ).to(memory_format=torch.channels_last)
-    std = 1 / math.sqrt(n_in * kernel_size**2)
-    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
-    nn.init.zeros_(layer.bias)
-    return layer
