@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
+import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from unscene.errors import InputError
-from unscene.scenes import Decomposition, Scenes
+from unscene.scenes import Decomposition, Scenes, check_image
 
 
 class Losses(NamedTuple):
@@ -55,6 +58,44 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
         origin = {} if module.split(".")[0] == "unscene" else {"module": module}  # where `load` finds a user's method
         config = {"method": type(self).__name__} | origin | (self._hub_mixin_config or {})
         (save_directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+class VideoModel(SceneModel):
+    """A method that follows objects through a video and can say how it goes on. Needs only `stream` and `loss`.
+
+    ``image`` in a batch is (B, T, C, H, W), and so is what `decompose` takes. Slot k is the same object in all frames.
+    """
+
+    @abstractmethod
+    def stream(
+        self, frames: Iterable[Tensor], *, num_slots: int | None = None, horizon: int = 0
+    ) -> Iterator[Decomposition]:
+        """Take frames (B, C, H, W) one by one and yield the Decomposition (B, K, ...) of each as soon as it is there.
+
+        ``horizon`` predicted frames follow when the given ones end. Memory does not grow with their number.
+        No labels, no gradients; noise comes from torch's global generator.
+        """
+
+    def decompose(self, image: Tensor, *, num_slots: int | None = None) -> Decomposition:
+        """Decompose videos (B, T, C, H, W) into a Decomposition (B, T, K, ...)."""
+        check_image(image, axes="B, T, C, H, W", name="video")
+        return stack_frames(self.stream(image.unbind(1), num_slots=num_slots))
+
+    def predict(self, video: Tensor, horizon: int, *, num_slots: int | None = None) -> Decomposition:
+        """The ``horizon`` frames that follow ``video`` (B, T, C, H, W), as a Decomposition (B, horizon, K, ...)."""
+        check_image(video, axes="B, T, C, H, W", name="video")
+        if horizon < 1:
+            raise InputError(f"horizon is {horizon}; there must be at least 1 frame to predict")
+        stream = self.stream(video.unbind(1), num_slots=num_slots, horizon=horizon)
+        return stack_frames(islice(stream, video.shape[1], None))
+
+
+def stack_frames(frames: Iterable[Decomposition]) -> Decomposition:
+    """Decompositions (B, K, ...) of single frames as one of a video (B, T, K, ...), without histories."""
+    frames = list(frames)
+    named = {field.name: [getattr(frame, field.name) for frame in frames] for field in fields(Decomposition)}
+    stacked = {name: torch.stack(values, 1) for name, values in named.items() if isinstance(values[0], Tensor)}
+    return Decomposition(**stacked)
 
 
 def first_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> tuple[str, Any, Any] | None:
