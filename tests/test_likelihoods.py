@@ -37,7 +37,8 @@ def test_mixture_is_the_sum_over_slots(likelihood):
     masks = logits.softmax(1)
     densities = likelihood.log_prob(image.unsqueeze(1), means).sum(2).exp()
     torch.testing.assert_close(mixture.log_prob[:, 0], (masks * densities).sum(1).log())
-    torch.testing.assert_close(mixture.responsibilities, masks * densities / (masks * densities).sum(1, keepdim=True))
+    responsibilities = masks * densities / (masks * densities).sum(1, keepdim=True)
+    torch.testing.assert_close(mixture.responsibilities, responsibilities.unsqueeze(2))
     torch.testing.assert_close(mixture.mask_posterior, densities / densities.sum(1, keepdim=True))
     for k in range(3):
         others = [j for j in range(3) if j != k]
@@ -46,12 +47,32 @@ def test_mixture_is_the_sum_over_slots(likelihood):
         torch.testing.assert_close(mixture.leave_one_out[:, k], mixture.log_prob[:, 0] - without)
 
 
+def test_without_its_constant_a_perfect_mean_has_log_density_zero():
+    x = torch.linspace(0, 1, 5)
+    assert Gaussian(0.3, normalised=False).log_prob(x, x).tolist() == [0] * 5
+    difference = Gaussian(0.3).log_prob(x, 0 * x) - Gaussian(0.3, normalised=False).log_prob(x, 0 * x)
+    torch.testing.assert_close(difference, Gaussian(0.3).log_prob(x, x))
+
+
 @pytest.mark.parametrize("likelihood", BOTH)
-def test_gradients_of_all_outputs(likelihood):
+def test_a_mixture_per_channel_is_that_of_each_channel_alone(likelihood):
+    image, means, logits = example()
+    mixture = spatial_mixture(likelihood, image, means, logits, per_channel=True)
+    alone = [spatial_mixture(likelihood, image[:, c : c + 1], means[:, :, c : c + 1], logits) for c in range(3)]
+    torch.testing.assert_close(mixture.log_prob, sum(one.log_prob for one in alone))
+    torch.testing.assert_close(mixture.responsibilities, torch.cat([one.responsibilities for one in alone], 2))
+    torch.testing.assert_close(mixture.means_gradient, torch.cat([one.means_gradient for one in alone], 2))
+    torch.testing.assert_close(mixture.mask_gradient, sum(one.mask_gradient for one in alone))
+    torch.testing.assert_close(mixture.mask_posterior, spatial_mixture(likelihood, image, means, logits).mask_posterior)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("likelihood", BOTH)
+def test_gradients_of_all_outputs(likelihood, per_channel):
     image, means, logits = example(spread=0.05)
 
     def outputs(means, logits):
-        mixture = spatial_mixture(likelihood, image, means, logits)
+        mixture = spatial_mixture(likelihood, image, means, logits, per_channel)
         return mixture.log_prob, mixture.masks, mixture.mask_posterior
 
     assert torch.autograd.gradcheck(outputs, (means.requires_grad_(), logits.requires_grad_()))

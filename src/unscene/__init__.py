@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from unscene.errors import InputError
     from unscene.models.base import SceneModel
     from unscene.models.iodine import IODINE
+    from unscene.models.provide import PROVIDE
     from unscene.pretrained import load
     from unscene.scenes import Decomposition
 
-__all__ = ["IODINE", "Decomposition", "InputError", "SceneModel", "data", "load", "metrics"]
+__all__ = ["IODINE", "PROVIDE", "Decomposition", "InputError", "SceneModel", "data", "load", "metrics"]
 
 _HOME = {
     "IODINE": "unscene.models.iodine",
+    "PROVIDE": "unscene.models.provide",
     "Decomposition": "unscene.scenes",
     "InputError": "unscene.errors",
     "SceneModel": "unscene.models.base",

@@ -1,6 +1,7 @@
 """Spatial mixtures: how K images and masks explain one image, with gradients in closed form.
 
-A pixel is explained jointly in all channels: log p(x_i) = log sum_k m_ik prod_c N(x_ic; mu_ikc, scale).
+A pixel is explained jointly in all channels: log p(x_i) = log sum_k m_ik prod_c N(x_ic; mu_ikc, scale); or, where a
+method wants it so, each channel by a mixture of its own with the same masks.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ class Gaussian:
     """N(x; mean, scale^2); the IODINE paper uses scale = 0.1."""
 
     scale: float = 0.1
+    normalised: bool = True  # else without the constant, so that the largest value is 0
 
     def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
         """log N(x; mean), elementwise."""
-        return (image - mean).square() * (-0.5 / self.scale**2) - math.log(self.scale * math.sqrt(2 * math.pi))
+        constant = math.log(self.scale * math.sqrt(2 * math.pi)) if self.normalised else 0.0
+        return (image - mean).square() * (-0.5 / self.scale**2) - constant
 
     def score(self, image: Tensor, mean: Tensor) -> Tensor:
         """d log_prob / d mean, elementwise."""
@@ -50,32 +53,35 @@ LIKELIHOODS = {"gaussian": Gaussian, "logistic": Logistic}
 
 @dataclass(frozen=True)
 class SpatialMixture:
-    """An image explained by K components. Gradients flow through the first three fields, the rest are constants."""
+    """An image explained by K components. Gradients flow through the first three fields, the rest are constants.
+
+    J is the number of mixtures per pixel: 1, or C where each channel has its own.
+    """
 
     log_prob: Float[Tensor, "B 1 H W"]
     masks: Float[Tensor, "B K H W"]
     mask_posterior: Float[Tensor, "B K H W"]  # N_k / sum_j N_j: from the likelihoods alone
-    responsibilities: Float[Tensor, "B K H W"]  # m_k N_k / sum_j m_j N_j
+    responsibilities: Float[Tensor, "B K J H W"]  # m_k N_k / sum_j m_j N_j
     score: Float[Tensor, "B K C H W"]  # d log N_k / d mu_k
     log_masks: Float[Tensor, "B K H W"]
-    log_joint: Float[Tensor, "B K H W"]  # log m_k N_k
+    log_joint: Float[Tensor, "B K J H W"]  # log m_k N_k
 
     @cached_property  # an input of the refinement and the start of the VJP
     def means_gradient(self) -> Float[Tensor, "B K C H W"]:
         """d(-log p) / d mu."""
-        return -self.responsibilities.unsqueeze(2) * self.score
+        return -self.responsibilities * self.score
 
     @cached_property  # an input of the refinement and the start of the VJP
     def mask_gradient(self) -> Float[Tensor, "B K H W"]:
         """d(-log p) / d(mask logits)."""
-        return self.masks.detach() - self.responsibilities
+        return (self.masks.detach().unsqueeze(2) - self.responsibilities).sum(2)
 
     @property
     def leave_one_out(self) -> Float[Tensor, "B K H W"]:
-        """log p(x_i) - log p(x_i without slot k), masks renormalised over the other slots; 0 where K = 1."""
+        """log p(x_i) - log p(x_i without slot k), masks renormalised over the other slots; 0 if K = 1. Needs J = 1."""
         if self.log_masks.shape[1] == 1:
             return torch.zeros_like(self.log_masks)
-        without = logsumexp_others(self.log_joint) - logsumexp_others(self.log_masks)
+        without = logsumexp_others(self.log_joint.squeeze(2)) - logsumexp_others(self.log_masks)
         return self.log_prob.detach() - without
 
 
@@ -84,22 +90,25 @@ def spatial_mixture(
     image: Float[Tensor, "B C H W"],
     means: Float[Tensor, "B K C H W"],
     mask_logits: Float[Tensor, "B K H W"],
+    per_channel: bool = False,
 ) -> SpatialMixture:
     """Explain images by components ``means`` with masks softmax(``mask_logits``) over K."""
-    return SpatialMixture(*_SpatialMixture.apply(likelihood, image.unsqueeze(1), means, mask_logits))
+    return SpatialMixture(*_SpatialMixture.apply(likelihood, image.unsqueeze(1), means, mask_logits, per_channel))
 
 
 class _SpatialMixture(torch.autograd.Function):
     """Values and first derivatives with a handful of image-sized operations; no second derivatives."""
 
     @staticmethod
-    def forward(ctx, likelihood, image, means, mask_logits):
+    def forward(ctx, likelihood, image, means, mask_logits, per_channel):
         log_masks = mask_logits.log_softmax(1)
-        log_likelihoods = likelihood.log_prob(image, means).sum(2)
-        log_joint = log_masks + log_likelihoods
-        log_prob = log_joint.logsumexp(1, keepdim=True)
-        responsibilities = (log_joint - log_prob).exp_()
-        masks, mask_posterior, score = log_masks.exp(), log_likelihoods.softmax(1), likelihood.score(image, means)
+        log_likelihoods = likelihood.log_prob(image, means)
+        of_pixels = log_likelihoods.sum(2, keepdim=True)
+        log_joint = log_masks.unsqueeze(2) + (log_likelihoods if per_channel else of_pixels)
+        log_probs = log_joint.logsumexp(1, keepdim=True)
+        responsibilities = (log_joint - log_probs).exp_()
+        masks, mask_posterior = log_masks.exp(), of_pixels.squeeze(2).softmax(1)
+        log_prob, score = log_probs.sum(2), likelihood.score(image, means)
         ctx.save_for_backward(masks, mask_posterior, responsibilities, score)
         ctx.mark_non_differentiable(responsibilities, score, log_masks, log_joint)
         ctx.set_materialize_grads(True)
@@ -109,10 +118,10 @@ class _SpatialMixture(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, d_log_prob, d_masks, d_mask_posterior, *_):
         masks, mask_posterior, responsibilities, score = ctx.saved_tensors
-        d_joint = responsibilities * d_log_prob
-        d_log_likelihoods = d_joint + _softmax_backward(d_mask_posterior, mask_posterior)
-        d_logits = d_joint - masks * d_log_prob + _softmax_backward(d_masks, masks)
-        return None, None, d_log_likelihoods.unsqueeze(2) * score, d_logits
+        d_joint = responsibilities * d_log_prob.unsqueeze(2)
+        d_log_likelihoods = d_joint + _softmax_backward(d_mask_posterior, mask_posterior).unsqueeze(2)
+        d_logits = d_joint.sum(2) - masks * (d_log_prob * d_joint.shape[2]) + _softmax_backward(d_masks, masks)
+        return None, None, d_log_likelihoods * score, d_logits, None
 
 
 def _softmax_backward(gradient: Tensor, output: Tensor) -> Tensor:

@@ -13,41 +13,47 @@ from torch import Tensor, nn
 from unscene.nn.blocks import conv, elu, linear
 
 
-class RefinementNetwork(nn.Module):
-    """Strided convolutions, average pool, MLP; joined by the flat inputs; LSTM (or none); linear head.
+class MapEncoder(nn.Module):
+    """Convolutions, a pooling and an MLP: from the image-like inputs of each slot to a code.
 
-    Its image-like inputs are concatenated: first those of each slot and iteration, then those of the image
-    alone. The first convolution is linear, so its share of the latter is computed once (`constant`).
-    ``image_size`` replaces the average pool by a flattening, and then fixes H and W.
+    The inputs are concatenated: first those of each slot and iteration, then those of the image alone. The first
+    convolution is linear, so its share of the latter is computed once (`constant`).
+
+    Args:
+        slot_channels: of the inputs of each slot.
+        constant_channels: of the inputs of the image alone.
+        channels: of the convolutions.
+        kernel_size: of all convolutions.
+        mlp: sizes of the layers behind the pooling.
+        stride: of all convolutions.
+        image_size: (H, W) replaces the average pool over the image by a flattening, and fixes the size.
+        pool_size: of the average pool before the flattening.
     """
 
     def __init__(
         self,
         slot_channels: int,
         constant_channels: int,
-        vector_size: int,
-        out_size: int,
         *,
         channels: Sequence[int],
         kernel_size: int,
         mlp: Sequence[int],
-        lstm_size: int | None,
+        stride: int = 2,
         image_size: Sequence[int] | None = None,
+        pool_size: int = 1,
     ) -> None:
         super().__init__()
-        self.split = [slot_channels, constant_channels]
+        self.split, self.pool_size = [slot_channels, constant_channels], pool_size
         widths = [slot_channels + constant_channels, *channels]
         self.convs = nn.ModuleList(
-            conv(n_in, n_out, kernel_size, stride=2) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
+            conv(n_in, n_out, kernel_size, stride) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
         )
         self.image_size = image_size
         features = channels[-1]
         if image_size is not None:
-            features *= math.prod(math.ceil(n / 2 ** len(channels)) for n in image_size)
-        widths = [features, *mlp]
+            features *= math.prod(math.ceil(n / stride ** len(channels)) // pool_size for n in image_size)
+        widths, self.code_size = [features, *mlp], [features, *mlp][-1]
         self.mlp = nn.ModuleList(linear(n_in, n_out) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True))
-        self.lstm = nn.LSTMCell(widths[-1] + vector_size, lstm_size) if lstm_size else None
-        self.head = linear(lstm_size or widths[-1] + vector_size, out_size)
 
     def constant(self, maps: Float[Tensor, "B C H W"]) -> Float[Tensor, "B E h w"]:
         """What the first convolution makes of the inputs that no iteration changes, with its bias."""
@@ -55,6 +61,47 @@ class RefinementNetwork(nn.Module):
         if maps.shape[1] == 0:
             return first.bias[:, None, None].expand(len(maps), -1, 1, 1)
         return F.conv2d(maps, first.weight.split(self.split, 1)[1], first.bias, first.stride, first.padding)
+
+    def encode(self, maps: Float[Tensor, "B K C H W"], constant: Float[Tensor, "B E h w"]) -> Float[Tensor, "N M"]:
+        """One code for each slot, in float32 (or the dtype of the weights) whatever the convolutions run in."""
+        x = elu(self._first(maps, constant))
+        for layer in self.convs[1:]:
+            x = elu(layer(x))
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.convs[0].weight.dtype)
+            if self.pool_size > 1:
+                x = F.avg_pool2d(x, self.pool_size)
+            x = x.mean((2, 3)) if self.image_size is None else x.flatten(1)
+            for layer in self.mlp:
+                x = elu(layer(x))
+        return x
+
+    def _first(self, maps: Tensor, constant: Tensor) -> Tensor:
+        first = self.convs[0]
+        maps = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = F.conv2d(maps, first.weight.split(self.split, 1)[0], None, first.stride, first.padding)
+        return x + constant.repeat_interleave(len(x) // len(constant), 0)
+
+
+class RefinementNetwork(MapEncoder):
+    """A MapEncoder whose code, joined by the flat inputs, goes through an LSTM (or none) and a linear head.
+
+    Args:
+        slot_channels: as in MapEncoder, like all that is not listed here.
+        constant_channels: likewise.
+        vector_size: of the flat inputs.
+        out_size: of the change.
+        lstm_size: None leaves the LSTM out.
+        maps: for the MapEncoder.
+    """
+
+    def __init__(
+        self, slot_channels: int, constant_channels: int, vector_size: int, out_size: int, lstm_size: int | None, **maps
+    ) -> None:
+        super().__init__(slot_channels, constant_channels, **maps)
+        size = self.code_size + vector_size
+        self.lstm = nn.LSTMCell(size, lstm_size) if lstm_size else None
+        self.head = linear(lstm_size or size, out_size)
 
     def forward(
         self,
@@ -64,22 +111,10 @@ class RefinementNetwork(nn.Module):
         *state: Tensor,
     ) -> tuple[Tensor, ...]:
         """The change (N, O), then the new state: (hidden, cell) of the LSTM; no state is given to start with."""
-        x = elu(self._first(maps, constant))
-        for layer in self.convs[1:]:
-            x = elu(layer(x))
+        x = self.encode(maps, constant)
         with torch.autocast(x.device.type, enabled=False):
-            x = x.to(vectors.dtype)
-            x = x.mean((2, 3)) if self.image_size is None else x.flatten(1)
-            for layer in self.mlp:
-                x = elu(layer(x))
             x = torch.cat([x, vectors], 1)
             if self.lstm is not None:
                 state = self.lstm(x, state or None)
                 x = state[0]
             return self.head(x), *state
-
-    def _first(self, maps: Tensor, constant: Tensor) -> Tensor:
-        first = self.convs[0]
-        maps = maps.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(maps, first.weight.split(self.split, 1)[0], None, first.stride, first.padding)
-        return x + constant.repeat_interleave(len(x) // len(constant), 0)

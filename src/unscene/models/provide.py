@@ -1,0 +1,420 @@
+"""PROVIDE: Unsupervised Video Decomposition using Spatio-temporal Iterative Inference (Zablotskaia et al., 2020).
+
+Each frame of a video is explained as in IODINE, by K latent vectors refined iteratively. What is known of earlier
+frames comes through a 2D-LSTM whose state moves along two axes, refinement and time, and which conditions the prior
+and the decoder. Later frames need fewer refinements: frame f is decoded max(R - f, 2) times.
+
+Where paper and official code disagree, the defaults are those of the code, which made the published numbers; options
+give the other. Not as in either: refinement inputs that are gradients are those of each video's own loss, so that
+they do not depend on the batch; SqueezeNet features are `nn.squeezenet`, and off by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from unscene.errors import InputError
+from unscene.likelihoods import Gaussian, SpatialMixture, spatial_mixture
+from unscene.models.base import Losses, VideoModel, check_positive
+from unscene.nn.blocks import compute_dtype, linear_coordinates
+from unscene.nn.decoders import BroadcastDecoder
+from unscene.nn.refinement import MapEncoder
+from unscene.nn.squeezenet import SqueezeFeatures
+from unscene.scenes import Decomposition, Scenes, check_image
+
+
+class Frame(NamedTuple):
+    """What stays the same in all iterations of one frame. N = B K rows, sample-major."""
+
+    image: Float[Tensor, "B C H W"]
+    constant: Tensor  # the refinement's view of the image
+    hidden: Float[Tensor, "N S"]  # temporal state of the 2D-LSTM
+    cell: Float[Tensor, "N S"]
+    prior_mean: Float[Tensor, "N D"]
+    prior_logvar: Float[Tensor, "N D"]
+    beta: Tensor  # weight of the likelihood, scalar
+    prepared: tuple[Tensor, ...]  # of the decoder
+
+
+class Guess(NamedTuple):
+    """One decode, and the posterior it came from."""
+
+    posterior: Float[Tensor, "N P"]  # lambda = [mean, log variance]
+    noise: Float[Tensor, "N D"]  # of the sample; zero where that does not come from this posterior
+    z: Float[Tensor, "N D"]
+    means: Float[Tensor, "B K C H W"]
+    mask_logits: Float[Tensor, "B K H W"]
+    mixture: SpatialMixture
+
+
+class LSTM2D(nn.Module):
+    """LSTM cell with two predecessors, in time and in refinement; one forget gate, one gate that mixes their cells."""
+
+    def __init__(self, in_size: int, size: int) -> None:
+        super().__init__()
+        self.input, self.time, self.refinement = (nn.Linear(n, 5 * size) for n in (in_size, size, size))
+
+    def forward(self, x: Tensor, hidden_t: Tensor, cell_t: Tensor, hidden_r: Tensor, cell_r: Tensor):
+        gates, new = (self.input(x) + self.time(hidden_t) + self.refinement(hidden_r)).split(
+            [4 * cell_t.shape[1], cell_t.shape[1]], 1
+        )
+        i, forget, output, mix = gates.sigmoid().chunk(4, 1)
+        cell = forget * (mix * cell_t + (1 - mix) * cell_r) + i * new.tanh()
+        return output * cell.tanh(), cell
+
+
+class PROVIDE(VideoModel):
+    """PROVIDE; the defaults are those for Bouncing Balls in colour, without SqueezeNet features.
+
+    Args:
+        image_channels: C of the frames.
+        image_size: (H, W) of the frames, fixed by the refinement's linear layer.
+        num_slots: K in training, and later unless said otherwise.
+        iterations: R, the number of decodes of the first frame.
+        latent_size: D of a slot.
+        hidden_size: of the 2D-LSTM.
+        decoder_channels: of the decoder's hidden convolutions.
+        decoder_strides: of all its convolutions (see BroadcastDecoder); by default all 1, as in the paper.
+        decoder_octaves: waves beside its linear coordinates; 0 as in the paper.
+        refinement_channels: of the refinement's convolutions.
+        refinement_stride: of these; 1 in the paper.
+        refinement_pool: size of the average pool behind them.
+        kernel_size: of all convolutions.
+        variance: of the Gaussian likelihood, which has no normalising constant.
+        mixture: one mixture per colour channel (the code), or one per pixel.
+        likelihood_weight: beta, of the negative log likelihood; at the start if ``adapt_weight``.
+        kl_weight: psi.
+        entropy_weight: gamma, of the entropy of the masks, which is minimised (0.1 for binary videos).
+        adapt_weight: beta becomes 300 after a loss above 600, 100 after one from 200 to 600 (the code, in colour).
+        grid: fewer refinements in later frames, or R decodes in each (ablation).
+        conditional: the temporal state conditions prior and decoder; else N(0, I) and z alone (ablation).
+        step_weight: evaluation i counts (i + 1) / R ("constant", the code), or over those of its frame ("frame").
+        prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
+        mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
+        resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
+        predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
+        features: add SqueezeNet features of the frame to the refinement's inputs.
+        feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
+        recompute: keep no activations inside an iteration in training and compute them again in the backward pass.
+        truncate: stop gradients between frames after so many; None never does.
+
+    Raises:
+        InputError: an option has a value that it cannot have.
+    """
+
+    def __init__(
+        self,
+        image_channels: int = 3,
+        image_size: Sequence[int] = (64, 64),
+        num_slots: int = 5,
+        iterations: int = 6,
+        latent_size: int = 64,
+        hidden_size: int = 128,
+        decoder_channels: Sequence[int] = (64, 64, 64, 64),
+        decoder_strides: Sequence[int] | None = None,
+        decoder_octaves: int = 0,
+        refinement_channels: Sequence[int] = (64, 64, 64, 64),
+        refinement_stride: int = 1,
+        refinement_pool: int = 4,
+        kernel_size: int = 3,
+        variance: float = 0.3,
+        mixture: Literal["channel", "pixel"] = "channel",
+        likelihood_weight: float = 100.0,
+        kl_weight: float = 10.0,
+        entropy_weight: float = 0.0,
+        adapt_weight: bool = True,
+        grid: Literal["triangular", "full"] = "triangular",
+        conditional: bool = True,
+        step_weight: Literal["constant", "frame"] = "constant",
+        prior_logvar: Literal["softplus", "linear"] = "softplus",
+        mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
+        resample: bool = False,
+        predict_z: Literal["first", "prior_mean"] = "first",
+        features: Literal["none", "squeeze"] = "none",
+        feature_weights: str | None = None,
+        recompute: bool = False,
+        truncate: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_positive(image_channels=image_channels, image_size=image_size, num_slots=num_slots, iterations=iterations)
+        check_positive(latent_size=latent_size, hidden_size=hidden_size, variance=variance, truncate=truncate)
+        check_positive(decoder_channels=decoder_channels, kernel_size=kernel_size, refinement_pool=refinement_pool)
+        check_positive(refinement_channels=refinement_channels, refinement_stride=refinement_stride)
+        self.image_channels, self.image_size = image_channels, tuple(image_size)
+        self.num_slots, self.iterations = num_slots, iterations
+        self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
+        self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
+        self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
+        self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
+        self.recompute, self.truncate = recompute, truncate
+
+        self.initial_posterior = nn.Parameter(torch.empty(2 * latent_size).uniform_(-0.5, 0.5))
+        self.register_buffer("beta", torch.tensor(float(likelihood_weight)))
+        if conditional:
+            self.prior = nn.ModuleList(
+                [nn.Linear(hidden_size, hidden_size), *(nn.Linear(hidden_size, latent_size) for _ in range(2))]
+            )
+            self.condition = nn.Sequential(
+                nn.Linear(latent_size + hidden_size, latent_size),
+                nn.ELU(),
+                nn.Linear(latent_size, latent_size),
+                nn.ELU(),
+            )
+        self.decoder = BroadcastDecoder(
+            latent_size, decoder_channels, image_channels + 1, kernel_size, decoder_octaves, decoder_strides
+        )
+        self.features = SqueezeFeatures(feature_weights) if features == "squeeze" else None
+        if feature_weights is not None:
+            self._hub_mixin_config.pop("feature_weights")  # saved weights hold them, and the file may be gone by then
+        self.encoder = MapEncoder(
+            5 + 2 * image_channels,
+            2 + image_channels + (self.features.out_channels if self.features else 0),
+            channels=refinement_channels,
+            kernel_size=kernel_size,
+            mlp=(hidden_size,),
+            stride=refinement_stride,
+            image_size=image_size,
+            pool_size=refinement_pool,
+        )
+        for part in (*self.decoder.convs, *self.encoder.convs, *self.encoder.mlp):
+            part.reset_parameters()  # the framework's own initialisation, unlike IODINE's
+        self.cell = LSTM2D(4 * latent_size + hidden_size, hidden_size)
+        self.head = nn.Linear(hidden_size, 2 * latent_size)
+
+    # ---- the two verbs -----------------------------------------------------------------------------------------
+
+    def loss(self, batch: Scenes, step: int = 0) -> Losses:
+        """Weighted sum over frames and iterations of beta NLL + psi KL + gamma entropy, mean over videos.
+
+        The terms ``nll``, ``kl`` and ``entropy`` are those of each frame's last decode, mean over frames, in nats.
+        """
+        video = self._checked(batch["image"])
+        first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
+        total, last = 0.0, []
+        for f, image in enumerate(video.unbind(1)):
+            if self.truncate and f and f % self.truncate == 0:
+                hidden, cell = hidden.detach(), cell.detach()
+            frame = self._frame(image, hidden, cell)
+            posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
+            num_decodes = self.num_decodes(f)
+            for i in range(num_decodes):
+                state = (posterior, hidden, cell, first if i == 0 and not self.resample else None)
+                terms, (posterior, hidden, cell) = self._iterate(frame, state, update=i < self.iterations - 1)
+                weights = (frame.beta, self.kl_weight, self.entropy_weight)
+                total = total + self._weight(i, num_decodes) * sum(w * t for w, t in zip(weights, terms, strict=True))
+            last.append(torch.stack([term.detach() for term in terms]))
+        nll, kl, entropy = torch.stack(last).mean(0)
+        if self.training and self.adapt_weight:
+            self._adapt(last[-1][0])
+        return Losses(total, {"nll": nll, "kl": kl, "entropy": entropy})
+
+    def stream(
+        self, frames: Iterable[Tensor], *, num_slots: int | None = None, horizon: int = 0
+    ) -> Iterator[Decomposition]:
+        """As VideoModel.stream; each Decomposition is of a frame's last decode, ``slots`` are posterior means.
+
+        Predicted frames are decoded from the temporal state, which then takes them for real ones without gradients
+        of a loss; their ``slots`` are the means of the conditional prior.
+        """
+        num_slots, state, first = self.num_slots if num_slots is None else num_slots, None, None
+        check_positive(num_slots=num_slots)
+        for f, image in enumerate(frames):
+            check_image(image, channels=self.image_channels, name="frame")
+            if state is None:
+                first, state = self._first_sample(len(image) * num_slots), self._start(len(image), num_slots)
+            decomposition, state = self._observe(image, f, first, *state)
+            yield decomposition
+        if state is None:
+            raise InputError("the video has no frames; give at least one")
+        for _ in range(horizon):
+            decomposition, state = self._imagine(len(image), first, *state)
+            yield decomposition
+
+    def num_decodes(self, frame: int) -> int:
+        """Decodes of a frame, which is counted from 0."""
+        return self.iterations if self.grid == "full" else min(max(self.iterations - frame, 2), self.iterations)
+
+    # ---- one frame ---------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _observe(self, image: Tensor, f: int, first: Tensor, hidden: Tensor, cell: Tensor):
+        """The Decomposition of frame ``f`` and the temporal state behind it."""
+        with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
+            frame = self._frame(self._fitting(image), hidden, cell)
+            posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
+            for i in range(self.num_decodes(f)):
+                guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
+                if i < self.iterations - 1:
+                    posterior, hidden, cell = self._refine(frame, guess, hidden, cell)
+            mean, logvar = guess.posterior.chunk(2, 1)
+            return self._decomposition(guess, mean, (0.5 * logvar).exp()), (hidden, cell)
+
+    @torch.no_grad()
+    def _imagine(self, batch_size: int, first: Tensor, hidden: Tensor, cell: Tensor):
+        """The next frame, and the temporal state behind it; one decode, one update without gradient inputs."""
+        like = hidden.new_zeros(batch_size, self.image_channels, *self.image_size)
+        frame = self._frame(like, hidden, cell)
+        posterior, z = self._posterior(len(hidden)), first if self.predict_z == "first" else frame.prior_mean
+        means, mask_logits = self._decode(z, frame)
+        image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
+        frame = frame._replace(image=image, constant=self._constant(image))
+        mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
+        guess = Guess(posterior, torch.zeros_like(z), z, means, mask_logits, mixture)
+        none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
+        _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
+        return self._decomposition(guess, frame.prior_mean, (0.5 * frame.prior_logvar).exp()), state
+
+    def _iterate(self, frame: Frame, state: Sequence[Tensor | None], update: bool):
+        """Loss terms of one decode, then the posterior and LSTM state that follow."""
+
+        def run(beta, posterior, hidden, cell, first, *rest):
+            now = Frame(*rest[:6], beta, rest[6:])
+            guess = self._guess(now, posterior, first)
+            terms = self._terms(now, guess)
+            return (*terms, *(self._refine(now, guess, hidden, cell) if update else (posterior, hidden, cell)))
+
+        inputs = (frame.beta, *state, *frame[:6], *frame.prepared)
+        outputs = checkpoint(run, *inputs, use_reentrant=True) if self.recompute else run(*inputs)
+        return outputs[:3], outputs[3:]
+
+    def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor) -> Frame:
+        prior = self._prior(hidden)
+        return Frame(
+            image, self._constant(image), hidden, cell, *prior, self.beta, self.decoder.prepare(self.image_size)
+        )
+
+    def _prior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of z given the temporal state."""
+        if not self.conditional:
+            zeros = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
+            return zeros, zeros
+        shared, mean, logvar = self.prior
+        code = shared(hidden).relu()
+        return mean(code), F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
+
+    def _guess(self, frame: Frame, posterior: Tensor, z: Tensor | None) -> Guess:
+        mean, logvar = posterior.chunk(2, 1)
+        noise = torch.randn_like(mean) if z is None else torch.zeros_like(mean)
+        z = mean + (0.5 * logvar).exp() * noise if z is None else z
+        with torch.enable_grad():
+            z = z if z.requires_grad else z.detach().requires_grad_()
+            means, mask_logits = self._decode(z, frame)
+            mixture = spatial_mixture(self.likelihood, frame.image, means, mask_logits, self.per_channel)
+        return Guess(posterior, noise, z, means, mask_logits, mixture)
+
+    def _decode(self, z: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+        code = self.condition(torch.cat([z, frame.hidden], 1)) if self.conditional else z
+        out = self.decoder(code, self.image_size, *frame.prepared).contiguous().to(z.dtype)
+        means, logits = out.unflatten(0, (len(frame.image), -1)).split([self.image_channels, 1], 2)
+        return means.sigmoid(), logits.squeeze(2)
+
+    def _refine(self, frame: Frame, guess: Guess, hidden: Tensor, cell: Tensor, gradients=None) -> tuple[Tensor, ...]:
+        """The next posterior and the 2D-LSTM's state there."""
+        d_means, d_masks, d_posterior = self._gradients(frame, guess) if gradients is None else gradients
+        code = self.encoder.encode(self._maps(frame, guess, d_means, d_masks), frame.constant)
+        with torch.autocast(code.device.type, enabled=False):
+            x = torch.cat([guess.posterior, F.layer_norm(d_posterior, d_posterior.shape[1:]), code], 1)
+            hidden, cell = self.cell(x, frame.hidden, frame.cell, hidden, cell)
+            return guess.posterior + self.head(hidden), hidden, cell
+
+    # ---- objective and the inputs of the refinement ------------------------------------------------------------
+
+    def _terms(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor]:
+        """Negative log likelihood, KL and entropy of the masks, summed over all but the batch, mean over that."""
+        masks, (mean, logvar) = guess.mixture.masks, guess.posterior.chunk(2, 1)
+        ratio = logvar - frame.prior_logvar
+        kl = 0.5 * (ratio.exp() + (mean - frame.prior_mean).square() * (-frame.prior_logvar).exp() - 1 - ratio)
+        sums = -guess.mixture.log_prob.sum(), kl.sum(), -(masks * (masks + 1e-9).log()).sum()
+        return tuple(x / len(frame.image) for x in sums)
+
+    @torch.no_grad()
+    def _gradients(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each video's own loss, with respect to the means, the masks (as free variables) and the posterior."""
+        mixture, masks = guess.mixture, guess.mixture.masks
+        d_means = frame.beta * mixture.means_gradient
+        d_masks = -frame.beta * (mixture.responsibilities.sum(2) / masks.clamp_min(1e-12))
+        d_masks -= self.entropy_weight * ((masks + 1e-9).log() + masks / (masks + 1e-9))
+        mean, logvar = guess.posterior.chunk(2, 1)
+        d_mean = self.kl_weight * (mean - frame.prior_mean) * (-frame.prior_logvar).exp()
+        d_logvar = self.kl_weight * 0.5 * ((logvar - frame.prior_logvar).exp() - 1)
+        if guess.noise.any():  # else z does not come from this posterior
+            d_logits = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
+            outputs = (guess.means, guess.mask_logits)
+            (dz,) = torch.autograd.grad(outputs, guess.z, (d_means, d_logits), retain_graph=guess.z.grad_fn is not None)
+            d_mean, d_logvar = d_mean + dz, d_logvar + 0.5 * dz * guess.noise * (0.5 * logvar).exp()
+        return d_means, d_masks, torch.cat([d_mean, d_logvar], 1)
+
+    def _maps(self, frame: Frame, guess: Guess, d_means: Tensor, d_masks: Tensor) -> Float[Tensor, "B K C H W"]:
+        mixture, image = guess.mixture, frame.image.unsqueeze(1)
+        if self.mask_posterior == "likelihood":
+            mask_posterior = self.likelihood.log_prob(image, guess.means).sum(2).exp().softmax(1)
+        else:
+            mask_posterior = mixture.mask_posterior
+        maps = [
+            guess.means,
+            mixture.masks.unsqueeze(2),
+            guess.mask_logits.unsqueeze(2),
+            mask_posterior.unsqueeze(2),
+            *(
+                F.layer_norm(x.detach(), x.shape[2:])
+                for x in (d_means, d_masks.unsqueeze(2), mixture.log_prob.unsqueeze(2))
+            ),
+        ]
+        shape, dtype = (-1, guess.means.shape[1], -1, -1, -1), compute_dtype(guess.means)
+        return torch.cat([x.to(dtype).expand(shape) for x in maps], 2)
+
+    def _constant(self, image: Tensor) -> Tensor:
+        """What the refinement's first convolution makes of a frame whatever the guess."""
+        maps = [image, linear_coordinates(self.image_size, image).expand(len(image), -1, -1, -1)]
+        return self.encoder.constant(torch.cat([*maps, *([self.features(image)] if self.features else [])], 1))
+
+    # ---- small things ------------------------------------------------------------------------------------------
+
+    def _weight(self, i: int, num_decodes: int) -> float:
+        return (i + 1) / (self.iterations if self.step_weight == "constant" else num_decodes)
+
+    def _adapt(self, nll: Tensor) -> None:
+        """The code's rule for colour: a weight for the next batch from the last loss of this one."""
+        self.beta = torch.where(nll > 600, 300.0, torch.where(nll > 200, 100.0, self.beta)).to(self.beta)
+
+    def _posterior(self, rows: int) -> Float[Tensor, "N P"]:
+        return self.initial_posterior.expand(rows, -1)
+
+    def _first_sample(self, rows: int) -> Float[Tensor, "N D"]:
+        """One sample of the initial posterior for the whole video: it gives the slots their identities."""
+        mean, logvar = self._posterior(rows).chunk(2, 1)
+        return mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+
+    def _start(self, batch_size: int, num_slots: int) -> tuple[Tensor, Tensor]:
+        zeros = self.initial_posterior.new_zeros(batch_size * num_slots, self.head.in_features)
+        return zeros, zeros
+
+    def _checked(self, video: Tensor) -> Float[Tensor, "B T C H W"]:
+        check_image(video, channels=self.image_channels, axes="B, T, C, H, W", name="video")
+        return self._fitting(video)
+
+    def _fitting(self, image: Tensor) -> Tensor:
+        if tuple(image.shape[-2:]) != self.image_size:
+            raise InputError(
+                f"frames are {tuple(image.shape[-2:])} but this model was built for image_size={self.image_size}; "
+                "resize them"
+            )
+        return image.to(self.initial_posterior.dtype)
+
+    @staticmethod
+    def _decomposition(guess: Guess, slots: Tensor, slot_scale: Tensor) -> Decomposition:
+        rows = (len(guess.means), -1)
+        return Decomposition(
+            masks=guess.mixture.masks.detach(),
+            components=guess.means.detach(),
+            slots=slots.unflatten(0, rows),
+            mask_logits=guess.mask_logits.detach(),
+            slot_scale=slot_scale.unflatten(0, rows),
+        )

@@ -1,0 +1,329 @@
+"""PROVIDE against a plain version written from the equations (autograd for all gradients, no fast paths)."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from unscene.errors import InputError
+from unscene.models.provide import PROVIDE
+from unscene.nn.blocks import linear_coordinates
+
+SMALL = {
+    "image_size": (8, 12),
+    "num_slots": 3,
+    "iterations": 4,
+    "latent_size": 5,
+    "hidden_size": 6,
+    "decoder_channels": (4, 4),
+    "refinement_channels": (4, 4),
+    "refinement_pool": 2,
+}
+
+
+def small(**options):
+    torch.manual_seed(0)
+    return PROVIDE(**SMALL | options).double()
+
+
+def video(frames=3, batch=2):
+    return torch.rand(batch, frames, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def plain_loss(model, x):
+    """Section 1.3 of the paper's supplement, line by line; draws noise in the same order as the model."""
+    B, T, K, R = len(x), x.shape[1], model.num_slots, model.iterations
+    v = model.likelihood.scale**2
+    rows = model.initial_posterior.expand(B * K, -1)
+    D = rows.shape[1] // 2
+    z_first = rows[:, :D] + (0.5 * rows[:, D:]).exp() * torch.randn(B * K, D, dtype=x.dtype)
+    h_time = c_time = torch.zeros(B * K, model.head.in_features, dtype=x.dtype)
+    total = 0.0
+    for f in range(T):
+        if model.conditional:
+            a = model.prior[0](h_time).relu()
+            prior_mean, s = model.prior[1](a), model.prior[2](a)
+            prior_logvar = F.softplus(s) if model.prior_logvar == "softplus" else s
+        else:
+            prior_mean = prior_logvar = torch.zeros(B * K, D, dtype=x.dtype)
+        posterior, h_ref, c_ref = rows, torch.zeros_like(h_time), torch.zeros_like(c_time)
+        decodes = R if model.grid == "full" else max(R - f, 2)
+        for i in range(decodes):
+            leaf = posterior.detach().requires_grad_()
+            noise, z = None, z_first
+            if i > 0 or model.resample:
+                noise = torch.randn(B * K, D, dtype=x.dtype)
+                z = posterior[:, :D] + (0.5 * posterior[:, D:]).exp() * noise
+
+            def decode(z, h=h_time):
+                code = model.condition(torch.cat([z, h], 1)) if model.conditional else z
+                xy = linear_coordinates((8, 12), x).expand(B * K, -1, -1, -1)
+                out = torch.cat([code[:, :, None, None].expand(-1, -1, 8, 12), xy], 1)
+                for layer in model.decoder.convs[:-1]:
+                    out = F.elu(layer(out))
+                out = model.decoder.convs[-1](out).view(B, K, 4, 8, 12)
+                return out[:, :, :3].sigmoid(), out[:, :, 3]
+
+            def terms(means, masks, posterior, target=x[:, f], prior=(prior_mean, prior_logvar)):
+                densities = (-((target[:, None] - means) ** 2) / (2 * v)).exp()
+                if model.per_channel:
+                    nll = -(masks[:, :, None] * densities).sum(1).log().sum()
+                else:
+                    nll = -(masks * densities.prod(2)).sum(1).log().sum()
+                q = torch.distributions.Normal(posterior[:, :D], (0.5 * posterior[:, D:]).exp())
+                kl = torch.distributions.kl_divergence(q, torch.distributions.Normal(prior[0], (0.5 * prior[1]).exp()))
+                return nll, kl.sum(), -(masks * (masks + 1e-9).log()).sum()
+
+            def objective(means, masks, posterior):
+                nll, kl, entropy = terms(means, masks, posterior)
+                return model.beta * nll + model.kl_weight * kl + model.entropy_weight * entropy
+
+            means, logits = decode(z)
+            masks = logits.softmax(1)
+            weight = (i + 1) / (R if model.step_weight == "constant" else decodes)
+            total = total + weight * objective(means, masks, posterior) / B
+            if i == R - 1:
+                break
+            # inner gradients: first order, each as if it alone were free
+            free = [means.detach().requires_grad_(), masks.detach().requires_grad_()]
+            d_means, d_masks = torch.autograd.grad(objective(*free, leaf), free)
+            if noise is None:
+                inner = objective(means.detach(), masks.detach(), leaf)
+            else:
+                again, again_logits = decode(leaf[:, :D] + (0.5 * leaf[:, D:]).exp() * noise, h_time.detach())
+                inner = objective(again, again_logits.softmax(1), leaf)
+            (d_posterior,) = torch.autograd.grad(inner, leaf)
+            squares = (-((x[:, f, None] - means) ** 2) / (2 * v)).sum(2)
+            mask_posterior = (squares.exp() if model.mask_posterior == "likelihood" else squares).softmax(1)
+            densities = (-((x[:, f, None] - means) ** 2) / (2 * v)).exp()
+            if model.per_channel:
+                log_prob = (masks[:, :, None] * densities).sum(1).log().sum(1)
+            else:
+                log_prob = (masks * densities.prod(2)).sum(1).log()
+            norm = [d_means, d_masks[:, :, None], log_prob.detach()[:, None, None].expand(-1, K, -1, -1, -1)]
+            maps = [means, masks[:, :, None], logits[:, :, None], mask_posterior[:, :, None]]
+            maps += [F.layer_norm(m, m.shape[2:]) for m in norm]
+            maps += [x[:, f, None].expand(-1, K, -1, -1, -1), linear_coordinates((8, 12), x).expand(B, K, -1, -1, -1)]
+            code = torch.cat(maps, 2).flatten(0, 1)
+            for layer in model.encoder.convs:
+                code = F.elu(layer(code))
+            code = F.elu(model.encoder.mlp[0](F.avg_pool2d(code, 2).flatten(1)))
+            inputs = torch.cat([posterior, F.layer_norm(d_posterior, d_posterior.shape[1:]), code], 1)
+            gates = model.cell.input(inputs) + model.cell.time(h_time) + model.cell.refinement(h_ref)
+            i_, f_, o_, g_, c_ = gates.chunk(5, 1)
+            i_, f_, o_, g_, c_ = i_.sigmoid(), f_.sigmoid(), o_.sigmoid(), g_.sigmoid(), c_.tanh()
+            c_ref = f_ * (g_ * c_time + (1 - g_) * c_ref) + i_ * c_
+            h_ref = o_ * c_ref.tanh()
+            posterior = posterior + model.head(h_ref)
+        h_time, c_time = h_ref, c_ref
+    return total
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"mixture": "pixel", "entropy_weight": 0.3, "prior_logvar": "linear"},
+        {"conditional": False, "grid": "full", "step_weight": "frame"},
+        {"resample": True, "mask_posterior": "log_likelihood", "recompute": True, "truncate": 9},
+    ],
+)
+def test_equals_the_textbook_in_values_and_gradients(options):
+    model, x = small(**options), video()
+    parameters = dict(model.named_parameters())
+    torch.manual_seed(5)
+    expected = plain_loss(model, x)
+    wanted = torch.autograd.grad(expected, parameters.values())
+    torch.manual_seed(5)
+    losses = model.loss({"image": x})
+    torch.testing.assert_close(losses.total, expected)
+    losses.total.backward()
+    for (name, parameter), gradient in zip(parameters.items(), wanted, strict=True):
+        tolerance = {"rtol": 1e-6, "atol": 1e-7 * gradient.abs().max().item()}
+        torch.testing.assert_close(parameter.grad, gradient, **tolerance, msg=name)
+
+
+@pytest.mark.parametrize(("features", "total"), [("none", 2_846_212), ("squeeze", 2_977_940)])
+def test_parameter_totals(features, total):
+    assert sum(p.numel() for p in PROVIDE(features=features).parameters()) == total
+
+
+@pytest.mark.parametrize(("R", "totals"), [(6, (18, 30, 50, 70, 90)), (5, (14, 26, 46, 66, 86))])
+def test_decode_counts(R, totals):
+    model = PROVIDE(**SMALL | {"iterations": R})
+    for frames, total in zip((4, 10, 20, 30, 40), totals, strict=True):
+        assert sum(map(model.num_decodes, range(frames))) == total
+    full = PROVIDE(**SMALL | {"iterations": R, "grid": "full"})
+    assert sum(map(full.num_decodes, range(10))) == 10 * R
+
+
+def test_weights_of_frames():
+    model = PROVIDE(**SMALL | {"iterations": 6})
+    weights = [sum(model._weight(i, n) for i in range(n)) for n in map(model.num_decodes, range(6))]
+    assert weights == pytest.approx([3.5, 2.5, 10 / 6, 1, 0.5, 0.5])
+
+
+def test_loss_counts_its_decodes(monkeypatch):
+    model, calls = small(iterations=6), []
+    forward = model.decoder.forward
+    monkeypatch.setattr(model.decoder, "forward", lambda *inputs: calls.append(0) or forward(*inputs))
+    model.loss({"image": video(4)})
+    assert len(calls) == 18
+
+
+def test_kl_is_zero_where_posterior_equals_prior():
+    model, x = small(), video()
+    frame = model._frame(x[:, 0], *model._start(2, 3))
+    guess = model._guess(frame, torch.cat([frame.prior_mean, frame.prior_logvar], 1), None)
+    assert model._terms(frame, guess)[1].item() == pytest.approx(0)
+
+
+def test_the_softplus_prior_has_variance_of_at_least_one():
+    model = small()
+    _, logvar = model._prior(torch.randn(50, 6, dtype=torch.float64))
+    assert (logvar >= 0).all()
+
+
+def test_masks_sum_to_one_and_prediction_is_finite():
+    model = small()
+    seen, future = model.decompose(video()), model.predict(video(), 4)
+    assert seen.masks.shape == (2, 3, 3, 8, 12) and future.components.shape == (2, 4, 3, 3, 8, 12)
+    for part in (seen, future):
+        torch.testing.assert_close(part.masks.sum(2), torch.ones_like(part.masks[:, :, 0]))
+        assert part.slots.isfinite().all() and part.components.isfinite().all()
+
+
+def test_prediction_goes_on_from_the_observed_frames():
+    model = small()
+    torch.manual_seed(0)
+    streamed = list(model.stream(video().unbind(1), horizon=2))
+    torch.manual_seed(0)
+    assert torch.equal(model.predict(video(), 2).masks[:, 1], streamed[-1].masks)
+    torch.manual_seed(0)
+    assert torch.equal(model.decompose(video()).masks[:, 2], streamed[2].masks)
+
+
+def test_what_the_prior_predicts_can_be_decoded():
+    model = small(predict_z="prior_mean")
+    assert not torch.equal(model.predict(video(), 1).masks, small().predict(video(), 1).masks)
+
+
+def test_slots_follow_their_first_sample(monkeypatch):
+    model, order = small(), torch.tensor([2, 0, 1])
+    noises = torch.randn(40, 6, 5, dtype=torch.float64)
+
+    def decompose(noises):
+        remaining = iter(noises)
+        monkeypatch.setattr(torch, "randn_like", lambda _: next(remaining))
+        return model.decompose(video())
+
+    first = decompose(noises)
+    second = decompose(noises.view(40, 2, 3, 5)[:, :, order].flatten(1, 2))
+    torch.testing.assert_close(second.masks, first.masks[:, :, order])
+    torch.testing.assert_close(second.slots, first.slots[:, :, order])
+
+
+def test_any_number_of_slots_without_rebuilding():
+    assert small().decompose(video(), num_slots=9).masks.shape == (2, 3, 9, 8, 12)
+    assert small().predict(video(), 1, num_slots=1).masks.eq(1).all()
+
+
+def test_streaming_keeps_no_graph():
+    for decomposition in small().stream(video().unbind(1), horizon=1):
+        assert not decomposition.masks.requires_grad and not decomposition.slots.requires_grad
+
+
+def test_truncation_stops_gradients_between_frames():
+    def gradient(truncate):
+        model, x = small(truncate=truncate, adapt_weight=False), video(2)
+        torch.manual_seed(1)
+        model.loss({"image": x}).total.backward()
+        return model.cell.time.weight.grad, model.cell.input.weight.grad
+
+    (time_cut, input_cut), (time_whole, input_whole) = gradient(1), gradient(None)
+    assert time_cut.abs().sum() > 0 and not torch.allclose(input_cut, input_whole)
+    assert not torch.equal(time_whole, torch.zeros_like(time_whole))
+
+
+@pytest.mark.parametrize(("nll", "beta"), [(700.0, 300.0), (300.0, 100.0), (100.0, 55.0)])
+def test_the_weight_of_the_likelihood_follows_the_loss(nll, beta):
+    model = small(likelihood_weight=55.0)
+    model._adapt(torch.tensor(nll))
+    assert model.beta.item() == beta and model.state_dict()["beta"].item() == beta
+
+
+def test_evaluation_leaves_the_weight_alone():
+    model = small(likelihood_weight=1.0).eval()
+    model.loss({"image": video()})
+    assert model.beta.item() == 1
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_terms_are_finite_and_named(frames):
+    losses = small(entropy_weight=0.1).loss({"image": video(frames)})
+    assert losses.terms.keys() == {"nll", "kl", "entropy"} and all(term.isfinite() for term in losses.terms.values())
+    assert 0 <= losses.terms["entropy"] <= 96 * math.log(3)
+
+
+def test_bf16_trains():
+    model = PROVIDE(**SMALL)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.loss({"image": video().float()})
+    losses.total.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_saved_weights_hold_the_features(tmp_path):
+    donor = PROVIDE(**SMALL | {"features": "squeeze"})
+    file = tmp_path / "squeeze.pth"
+    torch.save({f"features.{name}": value for name, value in donor.features.squeeze.state_dict().items()}, file)
+    model = PROVIDE(**SMALL | {"features": "squeeze", "image_size": (64, 64)}, feature_weights=str(file))
+    assert torch.equal(model.features.squeeze[0].weight, donor.features.squeeze[0].weight)
+    model.save_pretrained(tmp_path / "model")
+    file.unlink()
+    loaded = PROVIDE.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded.features.squeeze[0].weight, donor.features.squeeze[0].weight)
+    assert loaded.decompose(torch.rand(1, 2, 3, 64, 64)).masks.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": "squeeze", "feature_weights": "nowhere.pth"}, "nowhere.pth does not exist; leave it out"),
+        ({"num_slots": 0}, "num_slots"),
+        ({"variance": 0.0}, "variance"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        PROVIDE(**SMALL | options)
+
+
+def test_foreign_feature_weights(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="holds no weights of torchvision's squeezenet1_1; save its state_dict"):
+        PROVIDE(**SMALL, features="squeeze", feature_weights=str(tmp_path / "x.pth"))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.rand(2, 3, 8, 12), r"video must be a float tensor \(B, T, C, H, W\)"),
+        (torch.rand(2, 3, 1, 8, 12), "has 1 channels but the model was built for 3"),
+        (torch.rand(2, 3, 3, 12, 8), r"frames are \(12, 8\) but this model was built for image_size=\(8, 12\); resize"),
+        (torch.full((2, 3, 3, 8, 12), 2.0), r"video must lie within \[0, 1\]"),
+        (torch.rand(2, 0, 3, 8, 12), "is empty"),
+    ],
+)
+def test_bad_videos(x, message):
+    for use in (lambda: PROVIDE(**SMALL).loss({"image": x}), lambda: PROVIDE(**SMALL).decompose(x)):
+        with pytest.raises(InputError, match=message):
+            use()
+
+
+def test_bad_uses():
+    with pytest.raises(InputError, match="the video has no frames; give at least one"):
+        list(small().stream([]))
+    with pytest.raises(InputError, match="horizon is 0; there must be at least 1 frame to predict"):
+        small().predict(video(), 0)
