@@ -14,17 +14,22 @@ if TYPE_CHECKING:
     from unscene.models.base import SceneModel
     from unscene.models.iodine import IODINE
     from unscene.models.provide import PROVIDE
+    from unscene.models.sequential_iodine import SequentialIODINE
+    from unscene.models.rnem import NEM, RNEM
     from unscene.pretrained import load
     from unscene.scenes import Decomposition
 
-__all__ = ["IODINE", "PROVIDE", "Decomposition", "InputError", "SceneModel", "data", "load", "metrics"]
+__all__ = ["IODINE", "NEM", "PROVIDE", "RNEM", "Decomposition", "InputError", "SceneModel", "SequentialIODINE", "data", "load", "metrics"]
 
 _HOME = {
     "IODINE": "unscene.models.iodine",
     "PROVIDE": "unscene.models.provide",
+    "NEM": "unscene.models.rnem",
+    "RNEM": "unscene.models.rnem",
     "Decomposition": "unscene.scenes",
     "InputError": "unscene.errors",
     "SceneModel": "unscene.models.base",
+    "SequentialIODINE": "unscene.models.sequential_iodine",
     "load": "unscene.pretrained",
 }
 

@@ -104,7 +104,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def build(cls: type[SceneModel], config: dict[str, Any], folder: Path) -> SceneModel:
     """The untrained model with the hyper-parameters of ``config``."""
-    unknown = config.keys() - inspect.signature(cls).parameters.keys()
+    known = {name for parent in cls.__mro__ for name in inspect.signature(parent.__init__).parameters}
+    unknown = config.keys() - known
     if unknown:
         raise InputError(
             f"{folder / CONFIG} has hyper-parameters that {cls.__name__} does not know: {', '.join(sorted(unknown))}; "

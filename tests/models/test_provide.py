@@ -149,6 +149,26 @@ def test_parameter_totals(features, total):
     assert sum(p.numel() for p in PROVIDE(features=features).parameters()) == total
 
 
+def test_the_baseline_is_iodine_with_its_parameters_and_knows_no_earlier_frames():
+    options = {"temporal": False, "conditional": False, "grid": "full"}
+    assert sum(p.numel() for p in PROVIDE(**options, features="squeeze").parameters()) == 2_780_052
+    model, x = small(**options), video()
+    torch.manual_seed(0)
+    first = model.decompose(x[:, 1:2])
+    torch.manual_seed(0)
+    again = model.decompose(x[:, 1:2].repeat(1, 2, 1, 1, 1))
+    torch.testing.assert_close(first.masks[:, 0], again.masks[:, 0])
+    frame, other = (model._frame(x[:, 0], *(s + n for s in model._start(2, 3))) for n in (0, 1))
+    posterior = model._posterior(6)
+    refined = []
+    for now in (frame, other):
+        guess = model._guess(now, posterior, torch.zeros(6, 5, dtype=torch.float64))
+        refined.append(model._refine(now, guess, *model._start(2, 3))[0])
+    assert torch.equal(*refined)
+    with pytest.raises(InputError, match="temporal=False leaves nothing to condition on; set conditional=False"):
+        small(temporal=False)
+
+
 @pytest.mark.parametrize(("R", "totals"), [(6, (18, 30, 50, 70, 90)), (5, (14, 26, 46, 66, 86))])
 def test_decode_counts(R, totals):
     model = PROVIDE(**SMALL | {"iterations": R})

@@ -172,13 +172,18 @@ class IODINE(SceneModel):
         The terms ``nll`` and ``kl`` are those of the last iteration. ``step`` is not used.
         """
         image = self._checked(batch["image"])
-        posterior, fixed, state = self._start(len(image), self.num_slots), self._fixed(image), ()
-        total = 0.0
-        for t in range(self.iterations + 1):
-            inputs = (t < self.iterations, image, posterior, *fixed, *state)
+        return self._objective([image] * (self.iterations + 1))
+
+    def _objective(self, targets: Sequence[Tensor]) -> Losses:
+        """Decode and score each target, refining in between: the same image T + 1 times, or the frames of a video."""
+        posterior, state, total, last = self._start(len(targets[0]), self.num_slots), (), 0.0, len(targets) - 1
+        for t, image in enumerate(targets):
+            if t == 0 or image is not targets[t - 1]:
+                fixed = self._fixed(image)
+            inputs = (t < last, image, posterior, *fixed, *state)
             outputs = checkpoint(self._step, *inputs, use_reentrant=True) if self.recompute else self._step(*inputs)
             nll, kl, posterior, *state = outputs
-            total = total + (nll + kl) * (t / self.iterations if self.iterations else 1.0)
+            total = total + (nll + kl) * (t / last if last else 1.0)
         return Losses(total, {"nll": nll.detach(), "kl": kl.detach()})
 
     @torch.no_grad()
@@ -260,7 +265,14 @@ class IODINE(SceneModel):
 
     def _refine(self, guess: Guess, fixed: Sequence[Tensor], state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         delta, *state = self.refinement(self._maps(guess), fixed[0], self._vectors(guess), *state)
-        return guess.posterior + delta, *state
+        return self._updated(guess.posterior, delta), *state
+
+    def _updated(self, posterior: Tensor, delta: Tensor) -> Float[Tensor, "N P"]:
+        return posterior + delta
+
+    def _limited(self, gradient: Tensor) -> Tensor:
+        """What the refinement sees of a gradient."""
+        return gradient
 
     # ---- the inputs of the refinement --------------------------------------------------------------------------
 
@@ -274,8 +286,8 @@ class IODINE(SceneModel):
         }
         with torch.no_grad():
             constants = {
-                "means_gradient": mixture.means_gradient,
-                "mask_gradient": mixture.mask_gradient.unsqueeze(2),
+                "means_gradient": self._limited(mixture.means_gradient),
+                "mask_gradient": self._limited(mixture.mask_gradient).unsqueeze(2),
                 "log_likelihood": mixture.log_prob.unsqueeze(2),
                 "leave_one_out": mixture.leave_one_out.unsqueeze(2),
             }
@@ -286,7 +298,7 @@ class IODINE(SceneModel):
     def _vectors(self, guess: Guess) -> Float[Tensor, "N V"]:
         vectors = {"posterior": guess.posterior}
         if "posterior_gradient" in self.inputs:
-            vectors["posterior_gradient"] = self.vector_norm(self._posterior_gradient(guess))
+            vectors["posterior_gradient"] = self.vector_norm(self._limited(self._posterior_gradient(guess)))
         return torch.cat([vectors[name] for name in self._in(VECTOR_INPUTS)], 1)
 
     def _posterior_gradient(self, guess: Guess) -> Float[Tensor, "N P"]:

@@ -95,6 +95,8 @@ class PROVIDE(VideoModel):
         adapt_weight: beta becomes 300 after a loss above 600, 100 after one from 200 to 600 (the code, in colour).
         grid: fewer refinements in later frames, or R decodes in each (ablation).
         conditional: the temporal state conditions prior and decoder; else N(0, I) and z alone (ablation).
+        temporal: False leaves the time axis out, with a plain LSTM: the paper's baseline, IODINE on each frame; it
+            needs ``grid`` "full" and ``conditional`` False.
         step_weight: evaluation i counts (i + 1) / R ("constant", the code), or over those of its frame ("frame").
         prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
@@ -132,6 +134,7 @@ class PROVIDE(VideoModel):
         adapt_weight: bool = True,
         grid: Literal["triangular", "full"] = "triangular",
         conditional: bool = True,
+        temporal: bool = True,
         step_weight: Literal["constant", "frame"] = "constant",
         prior_logvar: Literal["softplus", "linear"] = "softplus",
         mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
@@ -147,6 +150,8 @@ class PROVIDE(VideoModel):
         check_positive(latent_size=latent_size, hidden_size=hidden_size, variance=variance, truncate=truncate)
         check_positive(decoder_channels=decoder_channels, kernel_size=kernel_size, refinement_pool=refinement_pool)
         check_positive(refinement_channels=refinement_channels, refinement_stride=refinement_stride)
+        if not temporal and (conditional or grid != "full"):
+            raise InputError("temporal=False leaves nothing to condition on; set conditional=False and grid='full' too")
         self.image_channels, self.image_size = image_channels, tuple(image_size)
         self.num_slots, self.iterations = num_slots, iterations
         self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
@@ -185,7 +190,7 @@ class PROVIDE(VideoModel):
         )
         for part in (*self.decoder.convs, *self.encoder.convs, *self.encoder.mlp):
             part.reset_parameters()  # the framework's own initialisation, unlike IODINE's
-        self.cell = LSTM2D(4 * latent_size + hidden_size, hidden_size)
+        self.cell = (LSTM2D if temporal else nn.LSTMCell)(4 * latent_size + hidden_size, hidden_size)
         self.head = nn.Linear(hidden_size, 2 * latent_size)
 
     # ---- the two verbs -----------------------------------------------------------------------------------------
@@ -321,7 +326,10 @@ class PROVIDE(VideoModel):
         code = self.encoder.encode(self._maps(frame, guess, d_means, d_masks), frame.constant)
         with torch.autocast(code.device.type, enabled=False):
             x = torch.cat([guess.posterior, F.layer_norm(d_posterior, d_posterior.shape[1:]), code], 1)
-            hidden, cell = self.cell(x, frame.hidden, frame.cell, hidden, cell)
+            if isinstance(self.cell, LSTM2D):
+                hidden, cell = self.cell(x, frame.hidden, frame.cell, hidden, cell)
+            else:
+                hidden, cell = self.cell(x, (hidden, cell))
             return guess.posterior + self.head(hidden), hidden, cell
 
     # ---- objective and the inputs of the refinement ------------------------------------------------------------
