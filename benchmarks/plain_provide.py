@@ -1,0 +1,130 @@
+"""PROVIDE as a textbook would write it: the oracle of the tests and the baseline of the benchmarks.
+
+The pseudo-code of the paper's supplement, line by line: float32 (or float64), contiguous tensors, z broadcast to every
+pixel, all inputs of the refinement concatenated for every slot and iteration, and autograd for all gradients. It
+reads weights and options from an `unscene.PROVIDE` and draws noise in the same order.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Normal, kl_divergence
+
+from unscene import PROVIDE
+from unscene.nn.blocks import fourier_coordinates, linear_coordinates
+
+
+class PlainPROVIDE(nn.Module):
+    def __init__(self, model: PROVIDE) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
+
+    def loss(self, video: Tensor) -> Tensor:
+        m, (B, T) = self.model, video.shape[:2]
+        rows = m.initial_posterior.expand(B * m.num_slots, -1)
+        z_first = self.sample(rows, torch.randn_like(rows.chunk(2, 1)[0]))
+        h_time = c_time = rows.new_zeros(len(rows), m.head.in_features)
+        total = 0.0
+        for f in range(T):
+            posterior, h_ref, c_ref = rows, torch.zeros_like(h_time), torch.zeros_like(c_time)
+            decodes = m.iterations if m.grid == "full" else max(m.iterations - f, 2)
+            for i in range(decodes):
+                noise = torch.randn_like(rows.chunk(2, 1)[0]) if i > 0 or m.resample else None
+                z = z_first if noise is None else self.sample(posterior, noise)
+                means, logits = self.decode(z, h_time, B)
+                masks = logits.softmax(1)
+                weight = (i + 1) / (m.iterations if m.step_weight == "constant" else decodes)
+                total = total + weight * self.objective(video[:, f], means, masks, posterior, h_time) / B
+                if i == m.iterations - 1:
+                    break
+                gradients = self.inner_gradients(video[:, f], means, masks, posterior, noise, h_time)
+                code = self.encode(video[:, f], means, logits, masks, *gradients[:2])
+                d_posterior = F.layer_norm(gradients[2], gradients[2].shape[1:])
+                inputs = torch.cat([posterior, d_posterior, code], 1)
+                h_ref, c_ref = self.cell(inputs, h_time, c_time, h_ref, c_ref)
+                posterior = posterior + m.head(h_ref)
+            h_time, c_time = h_ref, c_ref
+        return total
+
+    @staticmethod
+    def sample(posterior: Tensor, noise: Tensor) -> Tensor:
+        mean, logvar = posterior.chunk(2, 1)
+        return mean + (0.5 * logvar).exp() * noise
+
+    def prior(self, h: Tensor) -> Normal:
+        m = self.model
+        if not m.conditional:
+            zeros = h.new_zeros(len(h), len(m.initial_posterior) // 2)
+            return Normal(zeros, torch.ones_like(zeros))
+        a = m.prior[0](h).relu()
+        s = m.prior[2](a)
+        return Normal(m.prior[1](a), (0.5 * (F.softplus(s) if m.prior_logvar == "softplus" else s)).exp())
+
+    def decode(self, z: Tensor, h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        m, scale = self.model, self.model.decoder.scale
+        code = m.condition(torch.cat([z, h], 1)) if m.conditional else z
+        grid = tuple(math.ceil(n / scale) for n in m.image_size)
+        coordinates = fourier_coordinates(grid, z, m.decoder.octaves).expand(len(z), -1, -1, -1)
+        x = torch.cat([code[:, :, None, None].expand(-1, -1, *grid), coordinates], 1)
+        for layer in m.decoder.convs[:-1]:
+            x = F.elu(layer(x))
+        x = m.decoder.convs[-1](x)[..., : m.image_size[0], : m.image_size[1]].unflatten(0, (batch, -1))
+        return x[:, :, :-1].sigmoid(), x[:, :, -1]
+
+    def likelihoods(self, image: Tensor, means: Tensor) -> Tensor:
+        return (-((image[:, None] - means) ** 2) / (2 * self.model.likelihood.scale**2)).exp()
+
+    def log_prob(self, image: Tensor, means: Tensor, masks: Tensor) -> Tensor:
+        """Per pixel (B, H, W)."""
+        likelihoods = self.likelihoods(image, means)
+        if self.model.per_channel:
+            return (masks[:, :, None] * likelihoods).sum(1).log().sum(1)
+        return (masks * likelihoods.prod(2)).sum(1).log()
+
+    def objective(self, image: Tensor, means: Tensor, masks: Tensor, posterior: Tensor, h: Tensor) -> Tensor:
+        """beta NLL + psi KL + gamma H, summed over the batch."""
+        m, (mean, logvar) = self.model, posterior.chunk(2, 1)
+        kl = kl_divergence(Normal(mean, (0.5 * logvar).exp()), self.prior(h)).sum()
+        entropy = -(masks * (masks + 1e-9).log()).sum()
+        nll = -self.log_prob(image, means, masks).sum()
+        return m.beta * nll + m.kl_weight * kl + m.entropy_weight * entropy
+
+    def inner_gradients(self, image, means, masks, posterior, noise, h) -> tuple[Tensor, Tensor, Tensor]:
+        """With respect to means, masks and posterior, each as if it were free; constants for the training."""
+        h, posterior = h.detach(), posterior.detach().requires_grad_()
+        free = [means.detach().requires_grad_(), masks.detach().requires_grad_()]
+        d_means, d_masks = torch.autograd.grad(self.objective(image, *free, posterior.detach(), h), free)
+        if noise is not None:
+            means, logits = self.decode(self.sample(posterior, noise), h, len(image))
+            masks = logits.softmax(1)
+        else:
+            means, masks = means.detach(), masks.detach()
+        (d_posterior,) = torch.autograd.grad(self.objective(image, means, masks, posterior, h), posterior)
+        return d_means, d_masks, d_posterior
+
+    def encode(self, image, means, logits, masks, d_means, d_masks) -> Tensor:
+        m, (B, K, _, H, W) = self.model, means.shape
+        log_likelihoods = self.likelihoods(image, means).log().sum(2)
+        posterior = (log_likelihoods.exp() if m.mask_posterior == "likelihood" else log_likelihoods).softmax(1)
+        log_prob = self.log_prob(image, means, masks).detach()[:, None, None].expand(-1, K, -1, -1, -1)
+        maps = [means, masks[:, :, None], logits[:, :, None], posterior[:, :, None]]
+        maps += [F.layer_norm(x, x.shape[2:]) for x in (d_means, d_masks[:, :, None], log_prob)]
+        maps += [image[:, None].expand(-1, K, -1, -1, -1), linear_coordinates((H, W), image).expand(B, K, -1, -1, -1)]
+        x = torch.cat(maps, 2).flatten(0, 1)
+        for layer in m.encoder.convs:
+            x = F.elu(layer(x))
+        x = F.avg_pool2d(x, m.encoder.pool_size).flatten(1)
+        for layer in m.encoder.mlp:
+            x = F.elu(layer(x))
+        return x
+
+    def cell(self, x: Tensor, h_t: Tensor, c_t: Tensor, h_r: Tensor, c_r: Tensor) -> tuple[Tensor, Tensor]:
+        lstm = self.model.cell
+        i, f, o, g, new = (lstm.input(x) + lstm.time(h_t) + lstm.refinement(h_r)).chunk(5, 1)
+        c = f.sigmoid() * (g.sigmoid() * c_t + (1 - g.sigmoid()) * c_r) + i.sigmoid() * new.tanh()
+        return o.sigmoid() * c.tanh(), c
