@@ -17,24 +17,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from measuring import DEVICE, autocast, conv_runs, median_ratio, peak_resident_mib, print_table, timed
 from plain_iodine import PlainIODINE
 from unscene import IODINE
 from unscene.recipes import build_model
 
 # Image size, and a batch that a laptop's memory holds for the plain version too.
 WORKLOADS = {"iodine/tetrominoes": (35, 32), "iodine/multi_dsprites": (64, 8), "iodine/clevr6": (128, 2)}
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:
@@ -50,7 +48,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.processor() or 'CPU'}"
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, median of {args.rounds} rounds")
     rows = [row for recipe in args.recipes for row in measure(recipe, args.rounds)]
-    print_table(rows)
+    print_rows(rows)
     if args.json:
         args.json.write_text(json.dumps({"device": device, "torch": torch.__version__, "rows": rows}, indent=2))
 
@@ -89,10 +87,6 @@ def workload(recipe: str) -> tuple[IODINE, Tensor]:
     torch.manual_seed(0)
     size, batch = WORKLOADS[recipe]
     return build_model(recipe).to(DEVICE), torch.rand(batch, 3, size, size, device=DEVICE)
-
-
-def autocast():
-    return torch.autocast(DEVICE, torch.bfloat16)
 
 
 def training(model: IODINE, image: Tensor) -> Callable[[], None]:
@@ -145,35 +139,6 @@ def roofline(model: IODINE, image: Tensor, backward: bool) -> list[tuple[Callabl
     return runs
 
 
-def conv_runs(layer: torch.nn.Conv2d, batch: int, channels: int, size: tuple[int, int]) -> list[Callable[[], None]]:
-    def tensor(*shape: int) -> Tensor:
-        return torch.randn(shape, device=DEVICE, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-
-    x, weight = tensor(batch, channels, *size), tensor(layer.out_channels, channels, *layer.kernel_size)
-    bias = torch.zeros(layer.out_channels, device=DEVICE, dtype=torch.bfloat16)
-    geometry = (layer.stride, layer.padding, (1, 1), False, (0, 0), 1)
-
-    def forward() -> Tensor:
-        return torch.ops.aten.convolution(x, weight, bias, *geometry)
-
-    gradient = torch.randn_like(forward())
-
-    def backward(*mask: bool) -> None:
-        torch.ops.aten.convolution_backward(gradient, x, weight, [len(bias)], *geometry, mask)
-
-    return [forward, lambda: backward(True, False, False), lambda: backward(True, True, True)]
-
-
-def timed(run: Callable[[], object]) -> float:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    run()
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def check_same_loss(model: IODINE, plain: PlainIODINE, image: Tensor) -> None:
     torch.manual_seed(1)
     with autocast():
@@ -182,10 +147,6 @@ def check_same_loss(model: IODINE, plain: PlainIODINE, image: Tensor) -> None:
     slow = plain.loss(image).item()
     if abs(fast - slow) > 0.02 * abs(slow):
         sys.exit(f"the losses differ: {fast} (unscene) and {slow} (plain)")
-
-
-def median_ratio(a: list[float], b: list[float]) -> float:
-    return statistics.median(x / y for x, y in zip(a, b, strict=True))
 
 
 def peak_of(recipe: str, what: str) -> float:
@@ -212,34 +173,12 @@ def peak_memory(recipe: str, what: str) -> float:
     return peak_resident_mib() - before
 
 
-def peak_resident_mib() -> float:
-    """Of this process since it began; getrusage would count the parent's peak in."""
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-
-
-def print_table(rows: list[dict]) -> None:
+def print_rows(rows: list[dict]) -> None:
     titles = ["recipe", "task", "batch", "images/s", "plain", "x plain", "of roofline", "MiB", "plain MiB"]
-    lines = [
-        [
-            row["recipe"],
-            row["task"],
-            str(row["batch"]),
-            f"{row['unscene_images_per_s']:.1f}",
-            f"{row['plain_images_per_s']:.1f}",
-            f"{row['times_plain']:.2f}",
-            f"{row['of_roofline']:.2f}",
-            f"{row['unscene_peak_mib']:.0f}",
-            f"{row['plain_peak_mib']:.0f}",
-        ]
-        for row in rows
-    ]
-    widths = [max(len(line[i]) for line in [titles, *lines]) for i in range(len(titles))]
-    for line in [titles, *lines]:
-        print(
-            "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-            )
-        )
+    keys = ["recipe", "task", "batch", "unscene_images_per_s", "plain_images_per_s", "times_plain", "of_roofline"]
+    keys += ["unscene_peak_mib", "plain_peak_mib"]
+    formats = ["", "", "", ".1f", ".1f", ".2f", ".2f", ".0f", ".0f"]
+    print_table(titles, [[format(row[key], f) for key, f in zip(keys, formats, strict=True)] for row in rows])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import pytest
 from PIL import Image
 
-from toy_scenes import ToyModel
+from toy_scenes import ToyModel, ToyVideoModel, ToyVideos
 from unscene.cli import main
 
 
@@ -39,7 +39,7 @@ print({"torch", "lightning", "matplotlib", "sklearn", "h5py"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
-    for verb in ("train", "evaluate", "decompose", "report", "recipes", "data"):
+    for verb in ("train", "evaluate", "decompose", "predict", "report", "recipes", "data"):
         assert f"\n    {verb} " in done.stdout
 
 
@@ -190,3 +190,55 @@ def test_data_can_be_generated_converted_and_inspected(capsys, tmp_path):
 
 def test_report_prints_where_the_page_is(capsys, tmp_path):
     assert "name the folder of a training" in fails_with(capsys, "report", str(tmp_path / "absent"))
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """A folder of ten frames."""
+    (tmp_path / "frames").mkdir()
+    for t, frame in enumerate(ToyVideos(1, 10)[0]["image"].mul(255).byte().movedim(1, -1).numpy()):
+        Image.fromarray(frame).save(tmp_path / "frames" / f"{t}.png")
+    return str(tmp_path / "frames")
+
+
+@pytest.fixture
+def video_weights(tmp_path):
+    ToyVideoModel().save_pretrained(tmp_path / "follower")
+    return str(tmp_path / "follower")
+
+
+def test_decompose_takes_videos_as_the_model_does(capsys, weights, video_weights, frames, tmp_path):
+    out = tmp_path / "out"
+    for model, options, name in (
+        (video_weights, [], "frames"),
+        (weights, ["--video", "true", "--fps", "5"], "frames"),  # again
+        (weights, ["--image_size", "4"], "0"),
+    ):
+        assert main(["decompose", model, frames, "--out", str(out), *options]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == str(out / name)
+    info = json.loads((out / "frames" / "info.json").read_text())
+    assert (info["method"], info["followed"], info["fps"]) == ("ToyModel", False, 5)
+    assert "name a video file or a folder of frames" in fails_with(
+        capsys, "decompose", video_weights, f"{frames}/0.png"
+    )
+
+
+def test_predict_writes_a_folder(capsys, weights, video_weights, frames, tmp_path):
+    out = str(tmp_path / "out")
+    assert main(["predict", video_weights, frames, "--observe", "6", "--horizon", "3", "--out", out]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"{out}/frames"]
+    assert json.loads((tmp_path / "out" / "frames" / "errors.json").read_text())["mse"]["at"] == [0, 0, 0]
+    assert "cannot predict; use a video model such as PROVIDE" in fails_with(capsys, "predict", weights, frames)
+    assert "fewer than the 20 to observe" in fails_with(capsys, "predict", video_weights, frames)
+    assert "horizon is 0" in fails_with(capsys, "predict", video_weights, frames, "--horizon", "0")
+
+
+def test_evaluate_videos(capsys, video_weights, monkeypatch, tmp_path):
+    monkeypatch.setattr("unscene.data.open_dataset", lambda *_: ToyVideos(), raising=False)
+    out = tmp_path / "scores.json"
+    options = ["--frames", "4", "--observe", "3", "--horizon", "2", "--json", str(out), "--device", "cpu"]
+    assert main(["evaluate", video_weights, "toy", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "slot_stability" in printed and "\nhorizon " in printed
+    scores = json.loads(out.read_text())
+    assert scores["meta"]["frames"] == 4 and len(scores["prediction"]["ari"]["at"]) == 2

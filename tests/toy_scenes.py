@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unscene.data.dataset import SceneDataset
-from unscene.models.base import Losses, SceneModel
+from unscene.models.base import Losses, SceneModel, VideoModel
 from unscene.scenes import Decomposition
 
 
@@ -69,6 +69,64 @@ class ToyScenes(SceneDataset):
         mask[:, 1:4, 1:3] = 1
         image = colours[:, :, None, None] * (1 + mask[:, None].float()) / 2
         return {"image": image, "mask": mask}
+
+
+class ToyVideos(SceneDataset):
+    """Two blocks of 3 x 3, red (id 1) and green (id 2), that move to the right by one pixel per frame.
+
+    Args:
+        num_scenes: number of videos.
+        num_frames: T, up to 12.
+    """
+
+    def __init__(self, num_scenes: int = 3, num_frames: int = 6):
+        self.num_scenes, self.num_frames = num_scenes, num_frames
+
+    def __len__(self):
+        return self.num_scenes
+
+    def batch(self, indices):
+        mask = torch.zeros(len(indices), self.num_frames, 8, 14, dtype=torch.int64)
+        for video, i in zip(mask, indices, strict=True):
+            for t, frame in enumerate(video):
+                frame[:3, t : t + 3] = 1
+                frame[4 + i % 2 :, t : t + 3] = 2
+        return {"image": torch.eye(4)[1:][:, mask].movedim(0, 2).contiguous(), "mask": mask}
+
+
+class ToyVideoModel(VideoModel):
+    """Slots are red, green and what is neither. From frame ``swap_at`` on the objects exchange slots.
+
+    What it predicts is its last frame, moved to the right by one pixel per frame.
+
+    Args:
+        num_slots: K.
+        swap_at: frame, never by default.
+    """
+
+    def __init__(self, num_slots: int = 3, swap_at: int = 10**6):
+        super().__init__()
+        self.num_slots, self.swap_at = num_slots, swap_at
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def stream(self, frames, *, num_slots=None, horizon=0):
+        K = num_slots or self.num_slots
+        for t, frame in enumerate(frames):
+            yield self.explain(frame, K, t >= self.swap_at)
+        for _ in range(horizon):
+            frame = frame.roll(1, -1)
+            yield self.explain(frame, K, t >= self.swap_at)
+
+    def explain(self, frame, num_slots, swapped):
+        weights = torch.stack([0.5 - frame.amax(1), *frame.unbind(1)[:2]], 1)
+        labels = weights.argmax(1)
+        labels = torch.where((labels > 0) & swapped, 3 - labels, labels)
+        masks = nn.functional.one_hot(labels, num_slots).movedim(-1, 1).float()
+        components = frame[:, None].expand(-1, num_slots, -1, -1, -1)
+        return Decomposition(masks, components, slots=masks.mean((2, 3))[..., None])
+
+    def loss(self, batch, step):
+        return Losses(self.unused.sum(), {"zero": torch.zeros(())})
 
 
 def die_in_the_middle_of_writing(name: str, times: int = 1) -> None:

@@ -19,18 +19,19 @@ from unscene.training.schedules import ExponentialDecay
 TESTS = Path(__file__).parent
 
 
-def fit(run, max_steps, *, model=None, batch_size=3, checkpoint_every=4, lr=0.01, **options):
+def fit(run, max_steps, *, model=None, data=None, batch_size=3, checkpoint_every=4, lr=0.01, **options):
     """Train the toy model; 7 scenes in batches of 3, so that every checkpoint lies within an epoch."""
     seed_all(0)
+    options = ({"val_check_interval": 3} if data is None else {}) | options
     return train(
         model or ToyModel(),
-        SceneData(ToyScenes(7), ToyScenes(5), batch_size=batch_size),
+        data or SceneData(ToyScenes(7), ToyScenes(5), batch_size=batch_size),
         partial(torch.optim.Adam, lr=lr),
         schedule=ExponentialDecay(factor=0.5, decay_steps=5),
         run=run,
         max_steps=max_steps,
         checkpoint_every=checkpoint_every,
-        **{"val_check_interval": 3, "log_every_n_steps": 1, "gradient_clip_val": 1.0, "enable_progress_bar": False}
+        **{"log_every_n_steps": 1, "gradient_clip_val": 1.0, "enable_progress_bar": False}
         | {"accelerator": "cpu", "devices": 1}
         | options,
     )

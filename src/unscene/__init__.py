@@ -14,12 +14,24 @@ if TYPE_CHECKING:
     from unscene.models.base import SceneModel
     from unscene.models.iodine import IODINE
     from unscene.models.provide import PROVIDE
-    from unscene.models.sequential_iodine import SequentialIODINE
     from unscene.models.rnem import NEM, RNEM
+    from unscene.models.sequential_iodine import SequentialIODINE
     from unscene.pretrained import load
     from unscene.scenes import Decomposition
 
-__all__ = ["IODINE", "NEM", "PROVIDE", "RNEM", "Decomposition", "InputError", "SceneModel", "SequentialIODINE", "data", "load", "metrics"]
+__all__ = [
+    "IODINE",
+    "NEM",
+    "PROVIDE",
+    "RNEM",
+    "Decomposition",
+    "InputError",
+    "SceneModel",
+    "SequentialIODINE",
+    "data",
+    "load",
+    "metrics",
+]
 
 _HOME = {
     "IODINE": "unscene.models.iodine",

@@ -32,6 +32,9 @@ def evaluate(
     split: str | None = "test",
     num_slots: int | None = None,
     iterations: int | None = None,
+    frames: int | None = None,
+    observe: int | None = None,
+    horizon: int | None = None,
     limit: int | None = 320,
     batch_size: int = 32,
     seed: int = 0,
@@ -39,7 +42,7 @@ def evaluate(
     options: dict[str, Any] | None = None,
     json: Path | None = None,
 ) -> None:
-    """Measure a model on labelled images: ARI, FG-ARI, mIoU, segmentation covering, MSE, KL.
+    """Measure a model on labelled images or videos: ARI, FG-ARI, mIoU, tracking, MSE, errors of predictions.
 
     Args:
         weights: folder of weights or of a training run, recipe name, or hub id.
@@ -47,8 +50,11 @@ def evaluate(
         split: of the data; null for all of a folder or TFRecord file.
         num_slots: number of slots; by default as in training.
         iterations: number of refinements; by default as in training.
-        limit: measure the first so many images.
-        batch_size: images at a time.
+        frames: of videos only the first so many frames.
+        observe: let a video model see so many frames of each video, and predict what follows.
+        horizon: number of frames to predict.
+        limit: measure the first so many images or videos.
+        batch_size: images or videos at a time.
         seed: of the noise.
         device: such as cpu or cuda:0; by default a GPU if there is one.
         options: of the dataset, such as --options.mask_root FOLDER.
@@ -64,6 +70,9 @@ def evaluate(
         open_dataset(data, split, **(options or {})),
         num_slots=num_slots,
         iterations=iterations,
+        frames=frames,
+        observe=observe,
+        horizon=horizon,
         batch_size=batch_size,
         limit=limit,
         seed=seed,
@@ -79,46 +88,79 @@ def evaluate(
 
 def decompose(
     weights: str,
-    images: list[str],
+    inputs: list[str],
     *,
     out: Path = Path("decompositions"),
+    video: bool = False,
     num_slots: int | None = None,
     iterations: int | None = None,
     image_size: int | tuple[int, int] | None = None,
+    fps: float | None = None,
     seed: int = 0,
 ) -> None:
-    """Decompose image files: label map, masks and components, overlay and a picture of every object.
+    """Decompose images or videos: label maps, masks and components, overlays, every object by itself, tracks.
 
     Args:
         weights: folder of weights or of a training run, recipe name, or hub id.
-        images: image files, or folders, of which everything below is taken.
-        out: folder for the results, one folder per image.
+        inputs: image files, folders of them, of which everything below is taken, video files, folders of frames.
+        out: folder for the results, one folder per image or video.
+        video: take folders for videos whose frames they hold; a video model always does.
         num_slots: number of slots; by default as in training.
         iterations: number of refinements; by default as in training.
         image_size: resize and crop the images to N x N or [H, W] pixels; best the size of the training images.
+        fps: frames per second of the films; by default as the video file, 10 for a folder.
         seed: of the noise.
     """
-    from unscene.export import export_decompositions, fixed_size
-    from unscene.pretrained import load
+    from unscene.commands.decompose import decompose_files, load_for_files
 
-    model = load(weights)
-    if image_size is None and (image_size := fixed_size(model)):
-        height, width = image_size
-        print(f"images are resized and cropped to {height} x {width}, all that this model takes", file=sys.stderr)
+    model = load_for_files(weights, image_size, _device())
     options = {"num_slots": num_slots, "iterations": iterations, "image_size": image_size, "seed": seed}
-    for folder in export_decompositions(model.to(_device()), images, out, **options):
-        print(folder)
+    decompose_files(model, inputs, out, folders_are_videos=video, fps=fps, options=options)
 
 
-def report(run: Path) -> None:
-    """Write RUN/report.html: metrics beside the published values, curves, decompositions.
+def predict(
+    weights: str,
+    video: Path,
+    *,
+    observe: int = 20,
+    horizon: int = 10,
+    out: Path = Path("predictions"),
+    num_slots: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    fps: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Predict how a video goes on: a film and a filmstrip beside what happened, and errors against the horizon.
+
+    Args:
+        weights: folder of weights or of a training run, recipe name, or hub id, of a video model.
+        video: video file or folder of frames.
+        observe: number of frames that the model sees.
+        horizon: number of frames that it predicts.
+        out: folder for the results, one folder per video.
+        num_slots: number of slots; by default as in training.
+        image_size: resize and crop the frames to N x N or [H, W] pixels; best the size of the training videos.
+        fps: frames per second of the film; by default as the video file, 10 for a folder.
+        seed: of the noise.
+    """
+    from unscene.commands.decompose import load_for_files
+    from unscene.export import export_prediction
+
+    model = load_for_files(weights, image_size, _device())
+    options = {"num_slots": num_slots, "image_size": image_size, "fps": fps, "seed": seed}
+    print(export_prediction(model, video, out, observe=observe, horizon=horizon, **options))
+
+
+def report(run: Path, *, generalise_to: str | None = None) -> None:
+    """Write RUN/report.html: metrics beside the published values, curves, decompositions, predictions.
 
     Args:
         run: folder of a training run.
+        generalise_to: other data to score, separated by commas; DATA=K with K slots, such as balls678.h5=9.
     """
     from unscene.report import write_report
 
-    print(write_report(run))
+    print(write_report(run, generalise_to.split(",") if generalise_to else ()))
 
 
 def recipes(*, json: Path | None = None) -> None:
@@ -179,6 +221,7 @@ def _run(args: list[str]) -> None:
         "train": train,
         "evaluate": evaluate,
         "decompose": decompose,
+        "predict": predict,
         "report": report,
         "recipes": recipes,
         "data": Group(

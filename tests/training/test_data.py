@@ -14,7 +14,7 @@ from unscene.training.sampler import StepSampler
 
 def attach(data, **state):
     data.trainer = SimpleNamespace(
-        **{"global_rank": 0, "world_size": 1, "global_step": 0, "accumulate_grad_batches": 1} | state
+        **{"global_rank": 0, "world_size": 1, "global_step": 0, "accumulate_grad_batches": 1, "callbacks": []} | state
     )
     return data
 

@@ -35,7 +35,7 @@ def loss_curves(table: Mapping[str, Float[np.ndarray, " rows"]]) -> Figure:
         colours = palette(5 + len(columns))[5:] / 255  # from blue on: those before are too pale for lines
         for column, colour in zip(columns, colours, strict=True):
             _draw(axes, table["step"], table[column], column.rpartition("/")[0] or "train", colour)
-        _style(axes, quantity, legend=len(columns) > 1)
+        style_axes(axes, quantity, legend=len(columns) > 1)
     for axes in grid[len(plots) :]:
         axes.set_axis_off()
     return figure
@@ -60,7 +60,7 @@ def _draw(axes: Axes, step: np.ndarray, values: np.ndarray, label: str, colour: 
     axes.plot(step, values, color=colour, linewidth=1.5, label=label, marker="." if len(values) < 20 else None)
 
 
-def _style(axes: Axes, quantity: str, legend: bool) -> None:
+def style_axes(axes: Axes, quantity: str, legend: bool) -> None:
     axes.set_title(quantity.replace("_", " "), fontsize=9, color=INK, loc="left")
     axes.tick_params(labelsize=7, colors=INK, length=2)
     axes.spines[["top", "right"]].set_visible(False)

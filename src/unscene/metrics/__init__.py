@@ -10,15 +10,25 @@ from unscene.metrics.factors import pair_with_objects, predict_factors
 from unscene.metrics.iou import match_slots, miou, segmentation_covering
 from unscene.metrics.pixel import mse, normal_kl
 from unscene.metrics.rand_index import ari, fg_ari
+from unscene.metrics.tracking import mot, slot_stability, track_counts
+from unscene.metrics.video import frame_ari, frame_fg_ari, horizon_errors, running_mean, undefined_frames
 
 __all__ = [
     "ari",
     "fg_ari",
+    "frame_ari",
+    "frame_fg_ari",
+    "horizon_errors",
     "match_slots",
     "miou",
+    "mot",
     "mse",
     "normal_kl",
     "pair_with_objects",
     "predict_factors",
+    "running_mean",
     "segmentation_covering",
+    "slot_stability",
+    "track_counts",
+    "undefined_frames",
 ]

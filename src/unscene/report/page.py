@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,41 @@ from jinja2 import Environment, PackageLoader
 from matplotlib.figure import Figure
 
 from unscene.errors import InputError
-from unscene.figures import decomposition_panel, loss_curves, mask_logits_panel, refinement_panel
+from unscene.figures import (
+    decomposition_panel,
+    filmstrip,
+    horizon_curves,
+    loss_curves,
+    mask_logits_panel,
+    refinement_panel,
+)
 from unscene.figures.grid import DPI
 from unscene.files import replacing
-from unscene.report.facts import facts, scores
-from unscene.report.run import Run
+from unscene.report.facts import METRICS, facts, scores
+from unscene.report.run import Clip, Run
 
+ELSEWHERE, ELSEWHERE_VIDEO = ("ari", "fg_ari", "mse"), ("frame_ari", "frame_fg_ari", "fg_ari", "mota", "mse")
 NUM_LOGITS = 2  # images whose mask logits are shown; they take two rows each
 
 
-def write_report(run_dir: str | Path) -> Path:
+def write_report(run_dir: str | Path, generalise_to: Sequence[str] = ()) -> Path:
     """Write RUN/report.html, a page that needs no other file and no network, and return its path.
 
+    ``generalise_to`` names other data, as for `unscene.data.open_dataset`, on which the model is scored too; NAME=K
+    gives it K slots there, as more objects need.
     What the run lacks (evaluation, weights, held-out images, ...) is replaced by a sentence that says so.
     Raises InputError if ``run_dir`` is not the folder of a training.
     """
     run = Run(Path(run_dir))
     template = Environment(loader=PackageLoader("unscene.report", "."), autoescape=True, trim_blocks=True)
-    html = template.get_template("template.html").render(_contents(run))
+    html = template.get_template("template.html").render(_contents(run, generalise_to))
     path = run.path / "report.html"
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return path
 
 
-def _contents(run: Run) -> dict[str, Any]:
+def _contents(run: Run, generalise_to: Sequence[str]) -> dict[str, Any]:
     """The variables of the template. A section is {"content": ...} or {"missing": why}."""
     config = _try(lambda: run.config).get("content", {})
     evaluation = _try(lambda: run.evaluation)
@@ -48,12 +58,38 @@ def _contents(run: Run) -> dict[str, Any]:
         "facts": facts(config, measured, run),
         "evaluation": evaluation,
         "scores": scores(config, measured) if measured else [],
+        "elsewhere": _try(lambda: run.generalisation(generalise_to)) if generalise_to else None,
+        "elsewhere_metrics": ELSEWHERE_VIDEO if run.is_video else ELSEWHERE,
+        "labels": METRICS,
         "curves": _try(lambda: _picture(loss_curves(run.metrics))),
+        "video": run.is_video,
+        **(_video_figures(run) if run.is_video else _image_figures(run)),
+        "settings": _try(lambda: run.config_text),
+    }
+
+
+def _image_figures(run: Run) -> dict[str, Any]:
+    return {
         "decompositions": _try(lambda: _picture(decomposition_panel(run.scenes["image"], run.decomposition))),
         "refinement": _try(lambda: _picture(refinement_panel(run.decomposition))),
         "logits": _try(lambda: _picture(_logits(run))),
-        "settings": _try(lambda: run.config_text),
     }
+
+
+def _video_figures(run: Run) -> dict[str, Any]:
+    clips = _try(lambda: run.clips)
+    return {
+        "filmstrips": [_try(lambda clip=clip: _picture(_filmstrip(clip))) for clip in clips["content"]]
+        if "content" in clips
+        else [clips],
+        "prediction": _try(lambda: _picture(horizon_curves(run.prediction))),
+    }
+
+
+def _filmstrip(clip: Clip) -> Figure:
+    length = len(clip.decomposition.masks)
+    observed = clip.observe if clip.observe < length else None
+    return filmstrip(clip.video, clip.decomposition, clip.mask, observed=observed)
 
 
 def _try(build: Callable[[], Any]) -> dict[str, Any]:

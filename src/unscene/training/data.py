@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from unscene.data.dataset import SceneDataset, collate
 from unscene.errors import InputError
+from unscene.training.curriculum import LengthCurriculum, StagedClips, StageSampler
 from unscene.training.sampler import StepSampler
 
 
@@ -17,7 +18,8 @@ class SceneData(LightningDataModule):
     Args:
         train: the training scenes; of these only images are used.
         val: held-out scenes, with label maps if FG-ARI is to be logged.
-        batch_size: images per process and step; the gradient is that of batch_size * processes images.
+        batch_size: images per process and step; the gradient is that of batch_size * processes images. With a
+            LengthCurriculum among the trainer's callbacks that one decides, and on the length of clips too.
         num_workers: processes that prepare batches in the background; 0 prepares them in between the steps.
         seed: of the order of the samples.
     """
@@ -41,15 +43,15 @@ class SceneData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Endless batches, from wherever training stands: Lightning alone would start again at the first."""
         trainer = self.trainer
-        sampler = StepSampler(
-            len(self.train),
-            self.batch_size,
-            seed=self.seed,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            start=trainer.global_step * trainer.accumulate_grad_batches,
-        )
-        return self._loader(self.train, batch_sampler=sampler)
+        start, batches_per_step = trainer.global_step * trainer.accumulate_grad_batches, trainer.accumulate_grad_batches
+        order = {"seed": self.seed, "rank": trainer.global_rank, "world_size": trainer.world_size}
+        curriculum = next((c for c in trainer.callbacks if isinstance(c, LengthCurriculum)), None)
+        if curriculum is None:
+            sampler = StepSampler(len(self.train), self.batch_size, start=start, **order)
+            return self._loader(self.train, batch_sampler=sampler)
+        clips = StagedClips(self.train, curriculum.frames)
+        sampler = StageSampler(curriculum, clips, start=start, batches_per_step=batches_per_step, **order)
+        return self._loader(clips, batch_sampler=sampler)
 
     def val_dataloader(self) -> DataLoader | list:
         """The held-out scenes once, every process its own part."""
@@ -63,7 +65,7 @@ class SceneData(LightningDataModule):
         part = range(self.trainer.global_rank, len(self.val), processes)
         return self._loader(self.val, sampler=part, batch_size=self.batch_size)
 
-    def _loader(self, dataset: SceneDataset, **order) -> DataLoader:
+    def _loader(self, dataset: SceneDataset | StagedClips, **order) -> DataLoader:
         return DataLoader(
             dataset,
             collate_fn=collate,

@@ -122,7 +122,8 @@ def train(
 
 def make_trainer(folder: RunFolder, own_callbacks: list, *, validate: bool, **options: Any) -> Trainer:
     """Lightning's Trainer with the loggers, callbacks and checkpoint writer of a run."""
-    callbacks = [*own_callbacks, *(options.pop("callbacks", None) or [])]
+    # The user's first: a checkpoint must hold what they have learnt of its step.
+    callbacks = [*(options.pop("callbacks", None) or []), *own_callbacks]
     if options.get("enable_progress_bar") is not False:
         callbacks.append(StepProgress(refresh_rate=5))
     if not validate:

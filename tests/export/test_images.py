@@ -174,7 +174,7 @@ def test_large_photos_are_refused_unless_resized(tmp_path):
 
 def test_more_slots_than_the_label_map_can_hold_are_refused(photo, tmp_path):
     for model, settings in ((Halves(), {"num_slots": 257}), (Halves(num_slots=257), {})):
-        with pytest.raises(InputError, match="num_slots is 257; labels.png can tell 256 slots apart, ask for fewer"):
+        with pytest.raises(InputError, match="num_slots is 257; label maps can tell 256 slots apart, ask for fewer"):
             export_decompositions(model, [photo], tmp_path / "out", **settings)
 
 

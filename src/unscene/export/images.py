@@ -1,4 +1,4 @@
-"""Decompositions of image files as files: what `unscene decompose` writes.
+"""Decompositions of image files as files.
 
 Each image gets a folder of its own, OUT/NAME:
 
@@ -15,7 +15,6 @@ info.json           the image's path and how it was decomposed
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,14 +28,12 @@ from torch import Tensor
 from unscene.data.images import center_crop, height_and_width, list_images, open_rgb, upright_size
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
+from unscene.export.common import check_folder, check_size, chosen_settings, fixed_size, folder_for, undisturbed
 from unscene.figures import decomposition_panel, overlay, palette
 from unscene.figures.colours import to_rgba
 from unscene.files import replacing
 from unscene.models.base import SceneModel
 from unscene.scenes import Decomposition
-
-MAX_SLOTS = 256  # that labels.png can tell apart
-MAX_PIXELS = 256 * 256  # of an image that is decomposed as it is; a photo of a camera would take many GB of memory
 
 
 def export_decompositions(
@@ -61,19 +58,10 @@ def export_decompositions(
     """
     out = Path(out)
     paths = _find_images(image_paths, out)
-    settings = {"num_slots": num_slots, "iterations": iterations}
-    settings = {name: value for name, value in settings.items() if value is not None}
-    _check_settings(model, settings)
+    settings = chosen_settings(model, num_slots=num_slots, iterations=iterations)
     image_size = fixed_size(model) if image_size is None else height_and_width(image_size)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"cannot write to {out}: it is a file; name a folder")
+    check_folder(out)
     return [_export(model, path, out, image_size, settings, seed) for path in paths]
-
-
-def fixed_size(model: SceneModel) -> tuple[int, int] | None:
-    """(H, W) if the model takes images of that size only."""
-    size = getattr(model, "image_size", None)
-    return None if size is None else height_and_width(size)
 
 
 def read_image(path: Path, channels: int, image_size: int | Sequence[int] | None = None) -> Float[Tensor, "C H W"]:
@@ -104,16 +92,6 @@ def _find_images(paths: Sequence[str | Path], out: Path) -> list[Path]:
     return list(files)
 
 
-def _check_settings(model: SceneModel, settings: dict[str, int]) -> None:
-    known = inspect.signature(model.decompose).parameters
-    for name in settings:
-        if name not in known:
-            raise InputError(f"{type(model).__name__} does not take {name}; leave it out")
-    num_slots = settings.get("num_slots", getattr(model, "num_slots", 1))
-    if num_slots > MAX_SLOTS:
-        raise InputError(f"num_slots is {num_slots}; labels.png can tell {MAX_SLOTS} slots apart, ask for fewer")
-
-
 def _export(
     model: SceneModel,
     path: Path,
@@ -125,15 +103,10 @@ def _export(
     if image_size is None:
         _check_not_too_large(path)
     image = read_image(path, getattr(model, "image_channels", 3), image_size)[None]
-    device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        try:
-            decomposition = model.decompose(image.to(device), **settings)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+    with undisturbed(model, path, seed) as device:
+        decomposition = model.decompose(image.to(device), **settings)
     info = {"image": str(path.resolve()), "method": type(model).__name__, "seed": seed, **settings}
-    folder = _folder_for(info["image"], path.stem, out)
+    folder = folder_for(info, "image", path.stem, out)
     with replacing(folder) as draft:
         draft.mkdir()
         _write(draft, image, decomposition, info)
@@ -142,27 +115,7 @@ def _export(
 
 def _check_not_too_large(path: Path) -> None:
     width, height = upright_size(path)
-    if height * width > MAX_PIXELS:
-        raise InputError(
-            f"{path} has {height} x {width} pixels, and decomposing so many takes many GB of memory; "
-            "give --image_size (image_size=), best the size of the training images"
-        )
-
-
-def _folder_for(source: str, stem: str, out: Path) -> Path:
-    """OUT/STEM, or the first OUT/STEM-n that is free or already holds this very image."""
-    number, folder = 1, out / stem
-    while folder.exists() and _source_of(folder) != source:
-        number += 1
-        folder = out / f"{stem}-{number}"
-    return folder
-
-
-def _source_of(folder: Path) -> str | None:
-    try:
-        return json.loads((folder / "info.json").read_text())["image"]
-    except (OSError, ValueError, LookupError, TypeError):  # not a folder of ours
-        return None
+    check_size(path, height, width)
 
 
 def _write(folder: Path, image: Float[Tensor, "1 C H W"], decomposition: Decomposition, info: dict) -> None:

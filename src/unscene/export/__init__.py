@@ -1,0 +1,15 @@
+"""Decompositions and predictions as files: what `unscene decompose` and `unscene predict` write."""
+
+from unscene.export.common import fixed_size
+from unscene.export.images import export_decompositions, read_image
+from unscene.export.prediction import export_prediction
+from unscene.export.video import export_video, is_video
+
+__all__ = [
+    "export_decompositions",
+    "export_prediction",
+    "export_video",
+    "fixed_size",
+    "is_video",
+    "read_image",
+]
