@@ -8,7 +8,7 @@ RUN ?= runs/demo
 help:
 	@echo "make demo   train IODINE some minutes more, from the shipped weights, and write an HTML report"
 	@echo "make test   lint and run all tests"
-	@echo "make bench  speed and memory beside a plain implementation (20 minutes)"
+	@echo "make bench  speed and memory beside a plain implementation (half an hour)"
 	@echo "make clean  remove .venv"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -29,6 +29,7 @@ test: lint
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/bench_iodine.py --json benchmarks/results.json
+	$(BIN)/python benchmarks/bench_provide.py --json benchmarks/results-video.json
 
 clean:
 	rm -rf .venv

@@ -11,12 +11,9 @@ from unscene.errors import InputError
 from unscene.training.logger import read_rows
 
 TINY = {
-    "--data.train": "Tetrominoes",  # also where the recipe reads files that the user brings
-    "--data.val": "Tetrominoes",
     "--data.train.num_scenes": "4",
     "--data.val.num_scenes": "2",
     "--data.batch_size": "2",
-    "--model.iterations": "1",
     "--trainer.max_steps": "1",
     "--trainer.val_check_interval": "1",
     "--trainer.log_every_n_steps": "1",
@@ -24,6 +21,24 @@ TINY = {
     "--trainer.devices": "1",
     "--trainer.enable_progress_bar": "false",
 }
+IMAGES = {"--data.train": "Tetrominoes", "--data.val": "Tetrominoes"}  # also where the recipe reads files
+VIDEOS = {"--data.train": "BouncingBalls", "--data.train.frames": "2", "--data.val": "BouncingBalls"}
+VIDEOS |= {"--data.val.frames": "2", "--data.train.num_scenes": "1", "--data.batch_size": "1"}
+GRAY = {"--data.train.grayscale": "true", "--data.val.grayscale": "true"}
+STAGES = '[{"class_path": "LengthCurriculum", "init_args": {"frames": [2], "batch_sizes": [1]}}]'
+OF_METHOD = {
+    "iodine": IMAGES | {"--model.iterations": "1"},
+    "nem": {"--model.iterations": "1"},
+    "rnem": VIDEOS | GRAY,
+    "provide": VIDEOS | {"--model.iterations": "2", "--model.num_slots": "2", "--trainer.callbacks": STAGES},
+}
+
+
+def tiny(name):
+    """Options that make one short step of a recipe."""
+    options = OF_METHOD[name.split("/")[0]]
+    classes = {key: value for key, value in options.items() if key in IMAGES}
+    return [text for option in (classes | TINY | options).items() for text in option]
 
 
 def convolutions(kernel, *channels):
@@ -42,8 +57,7 @@ PAPER = {
 @pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_builds_and_steps(name, tmp_path):
-    options = [text for option in TINY.items() for text in option]
-    folder = main([name, "--run", str(tmp_path), *options])
+    folder = main([name, "--run", str(tmp_path), *tiny(name)])
     _, (step, validation) = read_rows(folder.metrics)
     assert math.isfinite(float(step["loss"]))
     assert -1 <= float(validation["val/fg_ari"]) <= 1

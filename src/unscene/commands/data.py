@@ -22,7 +22,7 @@ def generate(
     """Draw a synthetic dataset and store it as HDF5.
 
     Args:
-        dataset: tetrominoes, shapes, multi_dsprites, or with its variant: multi_dsprites/binarized.
+        dataset: tetrominoes, shapes, multi_dsprites, bouncing_balls, or with its variant: multi_dsprites/binarized.
         out: the HDF5 file.
         train: scenes in that split; 0 leaves it out.
         val: likewise.
@@ -42,7 +42,7 @@ def generate(
 
 
 def convert(source: str, out: Path, *, splits: str = "train,val,test", options: dict[str, Any] | None = None) -> None:
-    """Store any dataset that can be read (TFRecord files, a folder of images) as HDF5.
+    """Store any dataset that can be read (TFRecord files, a folder of images or videos) as HDF5.
 
     Args:
         source: file, folder or glob pattern.

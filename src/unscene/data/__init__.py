@@ -12,6 +12,14 @@ _MODULES = {
     "HDF5Scenes": "hdf5",
     "save_hdf5": "hdf5",
     "ImageFolder": "folder",
+    "BouncingBalls": "bouncing_balls",
+    "Clips": "clips",
+    "Frames": "clips",
+    "VideoFolder": "video_folder",
+    "read_video": "videos",
+    "iterate_frames": "videos",
+    "RNEMScenes": "rnem_hdf5",
+    "CLEVRER": "clevrer",
     "open_dataset": "open",
 }
 __all__ = list(_MODULES)

@@ -26,6 +26,7 @@ import h5py
 import numpy as np
 import torch
 
+from unscene.data.batches import batches
 from unscene.data.dataset import SceneDataset, collate
 from unscene.data.preprocess import crop_clevr, image_to_pixels, masks_to_label_map, pixels_to_image
 from unscene.errors import InputError
@@ -33,7 +34,6 @@ from unscene.files import replacing
 from unscene.scenes import Scenes
 
 LAYOUT, VERSION = "unscene", 1
-BATCH = 64  # scenes converted at once by save_hdf5
 CLEVR_SHAPE = (240, 320, 3)  # the release keeps CLEVR uncropped
 
 
@@ -86,15 +86,14 @@ class _OutputFile(io.FileIO):
 
 def _write_split(group: h5py.Group, dataset: SceneDataset) -> Iterator[int]:
     """Write it batch by batch; yields the number of scenes written."""
-    total = len(dataset)
-    for start in range(0, total, BATCH):
-        stop = min(start + BATCH, total)
-        for name, array in _to_arrays(dataset.batch(range(start, stop))).items():
+    done, total = 0, len(dataset)
+    for indices, batch in batches(dataset, total):
+        for name, array in _to_arrays(batch).items():
             if name not in group:
                 images = {"chunks": (1, *array.shape[1:]), "compression": "gzip"} if name in ("image", "mask") else {}
                 group.create_dataset(name, shape=(total, *array.shape[1:]), dtype=array.dtype, **images)
-            group[name][start:stop] = array
-        yield stop
+            group[name][done : done + len(array)] = array
+        yield (done := indices.stop)
 
 
 def _to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
@@ -120,11 +119,8 @@ class HDF5Scenes(SceneDataset):
 
     def __init__(self, path: str | Path, split: str = "train", grayscale: bool = False) -> None:
         self.path, self.split, self.grayscale = Path(path), split, grayscale
-        if not self.path.is_file():
-            raise InputError(f"HDF5 file {path} does not exist")
-        if not h5py.is_hdf5(self.path):
-            raise InputError(f"{path} is not an HDF5 file, or it is damaged")
-        with _opened(self.path) as file:
+        check_hdf5(self.path)
+        with opened(self.path) as file:
             self._sizes = _sizes(file)
             self._read = self._find_reader(file)
 
@@ -152,7 +148,7 @@ class HDF5Scenes(SceneDataset):
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         # opened for every batch (under a millisecond): an HDF5 handle survives neither fork nor pickling
-        with _opened(self.path) as file:
+        with opened(self.path) as file:
             return collate([self._to_scene(self._read(file[self.split], int(index))) for index in indices])
 
     def _to_scene(self, arrays: dict[str, Any]) -> Scenes:
@@ -163,8 +159,17 @@ class HDF5Scenes(SceneDataset):
         return scene
 
 
+def check_hdf5(path: Path) -> None:
+    """Raise InputError unless there is an HDF5 file at ``path``."""
+    if not path.is_file():
+        raise InputError(f"HDF5 file {path} does not exist")
+    if not h5py.is_hdf5(path):
+        raise InputError(f"{path} is not an HDF5 file, or it is damaged")
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[h5py.File]:
+    """The file, for reading; whatever goes wrong while it is open is an InputError."""
     try:
         with h5py.File(path) as file:
             yield file

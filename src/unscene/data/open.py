@@ -7,52 +7,69 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from unscene.data.bouncing_balls import BouncingBalls
+from unscene.data.clevrer import CLEVRER, is_clevrer
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import ImageFolder
 from unscene.data.hdf5 import HDF5Scenes
 from unscene.data.multi_dsprites import MultiDSprites
 from unscene.data.multi_object import LAYOUTS
+from unscene.data.rnem_hdf5 import RNEMScenes, is_rnem
 from unscene.data.shapes import Shapes
 from unscene.data.tetrominoes import Tetrominoes
 from unscene.data.tfrecord import FILE_NAME
 from unscene.data.tfrecord_scenes import TFRecordScenes
+from unscene.data.video_folder import VideoFolder
+from unscene.data.videos import VIDEOS
 from unscene.errors import InputError
 
-GENERATORS = {"tetrominoes": Tetrominoes, "multi_dsprites": MultiDSprites, "shapes": Shapes}
-NUM_TRAIN, NUM_TEST = 60_000, 320  # scenes of a generator, as in IODINE's experiments
+GENERATORS = {
+    "tetrominoes": Tetrominoes,
+    "multi_dsprites": MultiDSprites,
+    "shapes": Shapes,
+    "bouncing_balls": BouncingBalls,
+}
+NUM_TEST = 320  # scenes of a generator to evaluate on, as in IODINE's experiments
 
 
 def open_dataset(source: str | Path, split: str | None = "test", **options: Any) -> SceneDataset:
     """The scenes of ``source``, one of:
 
-    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites`` or with its variant, such as
-      ``multi_dsprites/binarized``; 60,000 scenes for training, else 320, unless ``num_scenes`` is given;
-    - an .h5 or .hdf5 file (`HDF5Scenes`);
+    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites``, ``bouncing_balls`` or with its variant, such as
+      ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for training, else
+      320, unless ``num_scenes`` is given;
+    - an .h5 or .hdf5 file (`HDF5Scenes`, or `RNEMScenes` if it is one of those);
     - a .tfrecords file, a folder or a glob pattern of them (`TFRecordScenes`); ``kind`` and ``variant`` are
       guessed from official file names and must be given for others;
+    - the folder of CLEVRER's videos (`CLEVRER`);
+    - a folder with videos (`VideoFolder`), or of folders of frames if ``frames`` or ``stride`` is given;
     - a folder of images (`ImageFolder`).
 
-    ``options`` go to the class. ``split`` None is the whole of TFRecord files and image folders, and
+    ``options`` go to the class. ``split`` None is the whole of TFRecord files and of folders but CLEVRER's, and
     "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown or
     of another type, or the class refuses the data.
     """
     path = Path(source)
     generator, _, variant = str(source).partition("/")
     if generator in GENERATORS and not path.exists():
-        options = {"num_scenes": NUM_TRAIN if split == "train" else NUM_TEST} | options
+        options = ({} if split == "train" else {"num_scenes": NUM_TEST}) | options
         options |= {"variant": variant} if variant else {}
         return _build(GENERATORS[generator], split=split or "test", **options)
     if path.suffix in (".h5", ".hdf5"):
-        return _build(HDF5Scenes, path, split=split or "test", **options)
+        return _build(RNEMScenes if is_rnem(path) else HDF5Scenes, path, split=split or "test", **options)
     if record_name := _tfrecord_name(path):
         if "kind" not in options:
             options = _guess_kind(record_name) | options
         return _build(TFRecordScenes, path, split=split, **options)
+    if path.is_dir() and is_clevrer(path):
+        return _build(CLEVRER, path, split=split or "test", **options)
+    if path.is_dir() and (options.keys() & {"frames", "stride"} or _has_videos(path)):
+        return _build(VideoFolder, path, split=split, **options)
     if path.is_dir():
         return _build(ImageFolder, path, split=split, **options)
     raise InputError(
         f"cannot open {str(source)!r}; expected a generator ({', '.join(GENERATORS)}, or one with its variant, such as "
-        "multi_dsprites/binarized), an .h5 or .hdf5 file, a .tfrecords file, or an existing folder of images"
+        "multi_dsprites/binarized), an .h5 or .hdf5 file, a .tfrecords file, or an existing folder of images or videos"
     )
 
 
@@ -61,6 +78,12 @@ def _tfrecord_name(path: Path) -> str | None:
     if path.is_dir():
         return min((file.name for file in path.iterdir() if FILE_NAME.search(file.name)), default=None)
     return path.name if ".tfrecord" in path.name else None
+
+
+def _has_videos(folder: Path) -> bool:
+    """Whether there is a video file below the folder; GIF files count as images, which most of them are."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in VIDEOS - {".gif"})
+    return any(not part.startswith(".") for path in paths for part in path.parts[:1])
 
 
 def _guess_kind(file_name: str) -> dict[str, str | None]:

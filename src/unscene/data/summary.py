@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unscene.data.batches import batches
 from unscene.data.dataset import SceneDataset
 from unscene.errors import InputError
 from unscene.scenes import Scenes
-
-CHUNK = 64  # scenes held in memory at once
 
 
 def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]:
@@ -32,8 +31,7 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
         raise InputError(f"{type(dataset).__name__} holds no scenes; there is nothing to summarise")
     count = len(dataset) if limit is None else min(limit, len(dataset))
     lows, highs, objects, factors = [], [], [], {}
-    for start in range(0, count, CHUNK):
-        batch = dataset.batch(range(start, min(start + CHUNK, count)))
+    for _, batch in batches(dataset, count):
         low, high = torch.aminmax(batch["image"])
         lows.append(low.item())
         highs.append(high.item())

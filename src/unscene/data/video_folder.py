@@ -1,0 +1,132 @@
+"""VideoFolder: any folder of video files, or of folders of frames."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from unscene.data.dataset import SceneDataset
+from unscene.data.folder import SPLITS
+from unscene.data.images import _natural_key as natural_key
+from unscene.data.images import height_and_width
+from unscene.data.videos import FRAMES, count_frames, is_video, iterate_frames, read_video, same_shape
+from unscene.errors import InputError
+from unscene.scenes import Scenes
+
+__all__ = ["VideoFolder", "iterate_frames", "list_videos", "read_video"]
+
+
+class VideoFolder(SceneDataset):
+    """The videos below ``root`` in natural order: files (MP4, MOV, AVI, MKV, WebM, MPEG, GIF) and folders of frames.
+
+    A folder of frames holds images and no video file; ``root`` itself is one if there is nothing else.
+    ``image`` (T, 3, H, W), or (T, 1, H, W) with ``grayscale``; there are no labels.
+
+    ``frames``: the first so many frames of each video, after taking every ``stride``-th; None takes all, and all
+    videos must then have the same length. `Clips` cuts longer videos into several clips.
+    ``image_size``: (H, W), or one number for both; frames are resized antialiased bilinear. ``crop`` = "center"
+    keeps the aspect ratio and cuts off what is too much, None stretches. Without ``image_size`` all frames must have
+    the same size.
+    ``split``: the subfolder of ``root`` of that name; where there is neither train, val nor test, 80 / 10 / 10 %
+    by a hash of each video's name: stable when videos come or go; None all. ``paths`` lists the videos.
+
+    Every access decodes the video from its beginning; `unscene data convert` stores small ones ready to use.
+    Raises InputError for missing or empty folders and bad options; when read, for damaged videos, for ones shorter than
+    ``frames``, and for different lengths or sizes.
+    """
+
+    timed_factors = ()
+
+    def __init__(
+        self,
+        root: str | Path,
+        frames: int | None = None,
+        stride: int = 1,
+        image_size: int | tuple[int, int] | None = None,
+        crop: str | None = None,
+        grayscale: bool = False,
+        split: str | None = None,
+    ) -> None:
+        if stride < 1 or (frames is not None and frames < 1):
+            raise InputError(
+                f"frames is {frames} and stride {stride}; a clip has at least 1 frame, every 1st or further"
+            )
+        if crop not in (None, "center") or (crop and image_size is None):
+            raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+        self.root, self.frames, self.stride = Path(root), frames, stride
+        self._options = {"image_size": image_size, "channels": 1 if grayscale else 3, "crop": crop}
+        if image_size is not None:
+            height_and_width(image_size)
+        self.paths = list_videos(self.root) if split is None else _choose(_splits(self.root), split, self.root)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        return {split: len(paths) for split, paths in _splits(self.root).items() if paths}
+
+    @cached_property
+    def num_frames(self) -> int:
+        """Of each video: as asked for, else those of the first."""
+        return self.frames or -(-count_frames(self.paths[0]) // self.stride)
+
+    def batch(self, indices: Sequence[int]) -> Scenes:
+        return self._read(indices, [0] * len(indices), self.frames)
+
+    def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
+        return self._read(indices, starts, frames)
+
+    def _read(self, indices: Sequence[int], starts: Sequence[int], frames: int | None) -> Scenes:
+        paths = [self.paths[index] for index in indices]
+        videos = [
+            read_video(path, frames=frames, start=start * self.stride, stride=self.stride, **self._options)
+            for path, start in zip(paths, starts, strict=True)
+        ]
+        return {"image": same_shape(videos, paths)}
+
+
+def list_videos(root: Path) -> list[Path]:
+    """The videos below ``root``, files and folders of frames, in natural order; nothing hidden.
+
+    Raises InputError if there is no such folder, or no video in it.
+    """
+    if not root.is_dir():
+        raise InputError(f"video folder {root} does not exist")
+    names = [path.relative_to(root) for path in root.rglob("*")]
+    names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
+    videos = {name for name in names if is_video(name)}
+    with_videos = {name.parent for name in videos}
+    with_frames = {name.parent for name in names if name.suffix.lower() in FRAMES} - with_videos
+    if len(videos | with_frames) > 1:
+        with_frames.discard(Path())  # images beside the videos' folders are thumbnails and the like
+    found = sorted(videos | with_frames, key=lambda name: natural_key(name.as_posix()))
+    if not found:
+        raise InputError(f"folder {root} has no videos (such as .mp4) and no folders of frames (such as .png)")
+    return [root / name for name in found]
+
+
+def _splits(root: Path) -> dict[str, list[Path]]:
+    """As in ImageFolder: the subfolders of these names if there is any of them, else parts by name."""
+    folders = [root / name for name in SPLITS if (root / name).is_dir()]
+    if folders:
+        return {folder.name: list_videos(folder) for folder in folders}
+    paths = list_videos(root)
+    percents = [zlib.crc32(path.relative_to(root).as_posix().encode()) % 100 for path in paths]
+    return {
+        split: [path for path, percent in zip(paths, percents, strict=True) if percent in part]
+        for split, part in SPLITS.items()
+    }
+
+
+def _choose(splits: dict[str, list[Path]], split: str, root: Path) -> list[Path]:
+    if split not in splits:
+        raise InputError(f"folder {root} has no split {split!r}; its splits are {', '.join(splits)}")
+    if not splits[split]:
+        total = sum(map(len, splits.values()))
+        raise InputError(
+            f"none of the {total} videos in {root} fall into the {split!r} split; use split=None (--split null) for all"
+        )
+    return splits[split]
