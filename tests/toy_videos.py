@@ -6,7 +6,7 @@ import av
 import numpy as np
 
 
-def write_video(path, frames, codec="libx264", rate=10, container=None, **options):
+def write_video(path, frames, codec="libx264", rate=10, container=None):
     """uint8 frames (T, H, W, 3) as a video; lossless with ``codec`` "ffv1" in .mkv or .avi."""
     pixels = {"ffv1": "bgr0", "libx264": "yuv444p", "mjpeg": "yuvj444p"}.get(codec, "yuv420p")
     path.parent.mkdir(parents=True, exist_ok=True)

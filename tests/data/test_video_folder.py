@@ -81,7 +81,7 @@ def test_splits_by_folder(tmp_path):
         write_frames(tmp_path / name, random_frames(seed=i))
     assert VideoFolder(tmp_path, split="test").paths == [tmp_path / "test" / "c"]
     assert VideoFolder(tmp_path).splits == {"train": 2, "test": 1} and len(VideoFolder(tmp_path)) == 3
-    with pytest.raises(InputError, match="has no split 'val'; its splits are train, test"):
+    with pytest.raises(InputError, match="has no subfolder 'val'; its splits are train, test"):
         VideoFolder(tmp_path, split="val")
 
 

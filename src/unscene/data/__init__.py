@@ -18,6 +18,7 @@ _MODULES = {
     "VideoFolder": "video_folder",
     "read_video": "videos",
     "iterate_frames": "videos",
+    "frame_rate": "videos",
     "RNEMScenes": "rnem_hdf5",
     "CLEVRER": "clevrer",
     "open_dataset": "open",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unscene.data.ball_physics import Balls
-from unscene.data.generator import GAMMA, Draws, GeneratedScenes, _mix, assemble
+from unscene.data.generator import Draws, GeneratedScenes, assemble
 from unscene.data.preprocess import LUMA
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -110,8 +110,7 @@ class BouncingBalls(GeneratedScenes):
 
     def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
         """``frames`` frames of each of the videos from its ``starts`` on: as cut from `batch`, but only these drawn."""
-        keys = _mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream)  # as in `GeneratedScenes.batch`
-        return self._film(Draws(keys), starts, frames)
+        return self._film(self.draws(indices), starts, frames)
 
     def _film(self, draws: Draws, starts: Sequence[int], frames: int) -> Scenes:
         balls, corner = _throw(draws, self._variant)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,9 @@ class ImageFolder(SceneDataset):
         mask_root = None if mask_root is None else Path(mask_root)
         if split is not None and (root / split).is_dir():
             root, mask_root, split = root / split, None if mask_root is None else mask_root / split, None
-        self.paths = list_images(root) if split is None else _choose(_splits(root), split, root)
+        self.paths = (
+            list_images(root) if split is None else choose_split(split_files(root, list_images), split, root, "images")
+        )
         self.mask_paths = None if mask_root is None else _matching_masks(self.paths, root, mask_root)
         if self.image_size is None:
             _check_same_size(self.paths)
@@ -72,7 +74,7 @@ class ImageFolder(SceneDataset):
 
     @property
     def splits(self) -> dict[str, int]:
-        return {split: len(paths) for split, paths in _splits(self.root).items() if paths}
+        return {split: len(paths) for split, paths in split_files(self.root, list_images).items() if paths}
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         return collate([self._load(index) for index in indices])
@@ -98,12 +100,12 @@ class ImageFolder(SceneDataset):
         return image.resize(self.image_size[::-1], resample)
 
 
-def _splits(root: Path) -> dict[str, list[Path]]:
-    """The images of every split: in the subfolders of these names if there is any of them, else parts by name."""
+def split_files(root: Path, list_files: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
+    """The files of every split: in the subfolders of these names if there is any of them, else parts by name."""
     folders = [root / name for name in SPLITS if (root / name).is_dir()]
     if folders:
-        return {folder.name: list_images(folder) for folder in folders}
-    paths = list_images(root)
+        return {folder.name: list_files(folder) for folder in folders}
+    paths = list_files(root)
     percents = [zlib.crc32(path.relative_to(root).as_posix().encode()) % 100 for path in paths]
     return {
         split: [path for path, percent in zip(paths, percents, strict=True) if percent in part]
@@ -111,14 +113,15 @@ def _splits(root: Path) -> dict[str, list[Path]]:
     }
 
 
-def _choose(splits: dict[str, list[Path]], split: str, root: Path) -> list[Path]:
+def choose_split(splits: dict[str, list[Path]], split: str, root: Path, kind: str) -> list[Path]:
+    """The files of one split; ``kind`` is what to call them in complaints."""
     if split not in splits:
         known = "by name it splits into" if splits.keys() == SPLITS.keys() else "its splits are"
         raise InputError(f"folder {root} has no subfolder {split!r}; {known} {', '.join(splits)}")
     if not splits[split]:
         total = sum(map(len, splits.values()))
         raise InputError(
-            f"none of the {total} images in {root} fall into the {split!r} split; use split=None (--split null) for all"
+            f"none of the {total} {kind} in {root} fall into the {split!r} split; use split=None (--split null) for all"
         )
     return splits[split]
 

@@ -71,11 +71,14 @@ class GeneratedScenes(SceneDataset):
         return dict.fromkeys(SPLITS)
 
     def batch(self, indices: Sequence[int]) -> Scenes:
-        keys = _mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream)
-        scenes = self.generate(Draws(keys))
-        if self.grayscale and scenes["image"].shape[1] == 3:
+        scenes = self.generate(self.draws(indices))
+        if self.grayscale and scenes["image"].shape[-3] == 3:
             scenes["image"] = to_grayscale(scenes["image"])
         return scenes
+
+    def draws(self, indices: Sequence[int]) -> Draws:
+        """The random numbers of the scenes ``indices``."""
+        return Draws(_mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream))
 
     @abstractmethod
     def generate(self, draws: Draws) -> Scenes:

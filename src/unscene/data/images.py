@@ -27,10 +27,10 @@ def list_images(root: Path, extensions: set[str] = IMAGES) -> list[Path]:
     names = [name for name in names if not any(part.startswith(".") for part in name.parts)]
     if not names:
         raise InputError(f"folder {root} has no images ({', '.join(sorted(extensions))}), not in subfolders either")
-    return [root / name for name in sorted(names, key=lambda name: _natural_key(name.as_posix()))]
+    return [root / name for name in sorted(names, key=lambda name: natural_key(name.as_posix()))]
 
 
-def _natural_key(name: str) -> list[str | int]:
+def natural_key(name: str) -> list[str | int]:
     """Text and numbers in turn, so that 2 comes before 10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 

@@ -83,7 +83,7 @@ def _tfrecord_name(path: Path) -> str | None:
 def _has_videos(folder: Path) -> bool:
     """Whether there is a video file below the folder; GIF files count as images, which most of them are."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in VIDEOS - {".gif"})
-    return any(not part.startswith(".") for path in paths for part in path.parts[:1])
+    return any(not any(part.startswith(".") for part in path.parts) for path in paths)
 
 
 def _guess_kind(file_name: str) -> dict[str, str | None]:

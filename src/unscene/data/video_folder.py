@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 from unscene.data.dataset import SceneDataset
-from unscene.data.folder import SPLITS
-from unscene.data.images import _natural_key as natural_key
-from unscene.data.images import height_and_width
+from unscene.data.folder import choose_split, split_files
+from unscene.data.images import height_and_width, natural_key
 from unscene.data.videos import FRAMES, count_frames, is_video, iterate_frames, read_video, same_shape
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -59,14 +57,17 @@ class VideoFolder(SceneDataset):
         self._options = {"image_size": image_size, "channels": 1 if grayscale else 3, "crop": crop}
         if image_size is not None:
             height_and_width(image_size)
-        self.paths = list_videos(self.root) if split is None else _choose(_splits(self.root), split, self.root)
+        if split is None:
+            self.paths = list_videos(self.root)
+        else:
+            self.paths = choose_split(split_files(self.root, list_videos), split, self.root, "videos")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def splits(self) -> dict[str, int]:
-        return {split: len(paths) for split, paths in _splits(self.root).items() if paths}
+        return {split: len(paths) for split, paths in split_files(self.root, list_videos).items() if paths}
 
     @cached_property
     def num_frames(self) -> int:
@@ -106,27 +107,3 @@ def list_videos(root: Path) -> list[Path]:
     if not found:
         raise InputError(f"folder {root} has no videos (such as .mp4) and no folders of frames (such as .png)")
     return [root / name for name in found]
-
-
-def _splits(root: Path) -> dict[str, list[Path]]:
-    """As in ImageFolder: the subfolders of these names if there is any of them, else parts by name."""
-    folders = [root / name for name in SPLITS if (root / name).is_dir()]
-    if folders:
-        return {folder.name: list_videos(folder) for folder in folders}
-    paths = list_videos(root)
-    percents = [zlib.crc32(path.relative_to(root).as_posix().encode()) % 100 for path in paths]
-    return {
-        split: [path for path, percent in zip(paths, percents, strict=True) if percent in part]
-        for split, part in SPLITS.items()
-    }
-
-
-def _choose(splits: dict[str, list[Path]], split: str, root: Path) -> list[Path]:
-    if split not in splits:
-        raise InputError(f"folder {root} has no split {split!r}; its splits are {', '.join(splits)}")
-    if not splits[split]:
-        total = sum(map(len, splits.values()))
-        raise InputError(
-            f"none of the {total} videos in {root} fall into the {split!r} split; use split=None (--split null) for all"
-        )
-    return splits[split]
