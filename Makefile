@@ -6,7 +6,7 @@ RUN ?= runs/demo
 .PHONY: help demo test lint bench clean
 
 help:
-	@echo "make demo   train IODINE some minutes more, from the shipped weights, and write an HTML report"
+	@echo "make demo   train IODINE for some minutes and write an HTML report"
 	@echo "make test   lint and run all tests"
 	@echo "make bench  speed and memory beside a plain implementation (half an hour)"
 	@echo "make clean  remove .venv"

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from measuring import DEVICE, autocast, conv_runs, median_ratio, peak_resident_mib, print_table, timed
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 4, 10, 20, 40])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, help="a picture of seconds and MiB against T")
     parser.add_argument("--peak", nargs=2, metavar=("WHAT", "FRAMES"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak:
@@ -45,6 +47,8 @@ def main() -> None:
     print_table(list(rows[0]), [[format(value, ".4g") for value in row.values()] for row in rows])
     if args.json:
         args.json.write_text(json.dumps({"device": DEVICE, "training": step, "growth": rows}, indent=2))
+    if args.figure:
+        figure(rows).savefig(args.figure, dpi=150)
 
 
 def model_and_video(frames: int, **options) -> tuple[PROVIDE, Tensor]:
@@ -135,6 +139,20 @@ def peak_memory(what: str, frames: int) -> float:
     before = peak_resident_mib()
     run(model, video)
     return peak_resident_mib() - before
+
+
+def figure(rows: list[dict[str, float]]) -> Figure:
+    """Seconds of streaming and MiB of training against T, each beside what it is compared with."""
+    drawing = Figure(figsize=(7, 2.6), layout="constrained")
+    panels = {"seconds": ("PROVIDE s", "IODINE s"), "MiB": ("training MiB", "recomputing MiB", "streaming MiB")}
+    for axes, (unit, names) in zip(drawing.subplots(1, 2), panels.items(), strict=True):
+        for name in names:
+            label = name.removesuffix(" s").removesuffix(" MiB")
+            axes.plot([row["T"] for row in rows], [row[name] for row in rows], marker=".", label=label)
+        axes.set(xlabel="frames T", ylabel=unit, ylim=(0, None))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return drawing
 
 
 if __name__ == "__main__":

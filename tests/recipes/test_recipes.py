@@ -30,6 +30,7 @@ OF_METHOD = {
     "iodine": IMAGES | {"--model.iterations": "1"},
     "nem": {"--model.iterations": "1"},
     "rnem": VIDEOS | GRAY,
+    "sequentialiodine": VIDEOS,
     "provide": VIDEOS | {"--model.iterations": "2", "--model.num_slots": "2", "--trainer.callbacks": STAGES},
 }
 

@@ -35,7 +35,8 @@ def _strip(pixels: np.ndarray) -> np.ndarray:
     """Lay the frames of a video (T, H, W, 3) side by side, a white line between them; an image stays as it is."""
     if pixels.ndim == 3:
         return pixels
-    frames = np.pad(pixels[:FRAMES], ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
+    shown = np.linspace(0, len(pixels) - 1, min(FRAMES, len(pixels))).round().astype(int)  # from the first to the last
+    frames = np.pad(pixels[shown], ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=255)
     return np.concatenate(list(frames), axis=1)[:, :-1]
 
 
