@@ -33,6 +33,7 @@ def evaluate(
     num_slots: int | None = None,
     iterations: int | None = None,
     frames: int | None = None,
+    skip: int | None = None,
     observe: int | None = None,
     horizon: int | None = None,
     limit: int | None = 320,
@@ -51,6 +52,7 @@ def evaluate(
         num_slots: number of slots; by default as in training.
         iterations: number of refinements; by default as in training.
         frames: of videos only the first so many frames.
+        skip: do not score so many at the start; 1 for R-NEM, whose first frame is random.
         observe: let a video model see so many frames of each video, and predict what follows.
         horizon: number of frames to predict.
         limit: measure the first so many images or videos.
@@ -71,6 +73,7 @@ def evaluate(
         num_slots=num_slots,
         iterations=iterations,
         frames=frames,
+        skip=skip,
         observe=observe,
         horizon=horizon,
         batch_size=batch_size,

@@ -85,6 +85,14 @@ def test_without_masks_only_the_reconstruction_is_scored():
     assert list(evaluation.values) == list(evaluation.prediction) == ["mse"]
 
 
+def test_frames_at_the_start_can_be_left_out_of_the_scores():
+    whole = evaluate(ToyVideoModel(), ToyVideos())
+    later = evaluate(ToyVideoModel(), ToyVideos(), skip=2)
+    both = evaluate(ToyVideoModel(), ToyVideos(), frames=2)
+    assert later.meta["skip"] == 2 and later.meta["frames"] == 6
+    assert means(whole)["mse"] == pytest.approx((4 * means(later)["mse"] + 2 * means(both)["mse"]) / 6)
+
+
 def test_predictions_are_scored_on_predicted_frames_by_their_horizon():
     evaluation = evaluate(ToyVideoModel(), ToyVideos(num_frames=8), observe=5, horizon=3, batch_size=2)
     assert {name: values.shape for name, values in evaluation.prediction.items()} == dict.fromkeys(
@@ -132,6 +140,8 @@ def test_json_and_table_of_predictions():
             "6 frames, too few to observe 5 and predict 2",
         ),
         (ToyVideoModel(), ToyVideos(), {"frames": 7}, "frames is 7, but the videos have only 6; lower frames"),
+        (ToyVideoModel(), ToyVideos(), {"skip": 6}, "skip is 6, which leaves none of 6 frames to score; lower it"),
+        (ToyVideoModel(), ToyVideos(), {"skip": -1}, "skip is -1; it must not be negative"),
         (ToyVideoModel(), ToyVideos(), {"frames": 0}, "frames is 0; there must be at least 1 frame to decompose"),
         (ToyModel(), ToyScenes(), {"frames": 2}, "frames is an option for videos, but the dataset holds images"),
         (ToyVideoModel(), ToyScenes(), {}, r"video must be a float tensor \(B, T, C, H, W\)"),

@@ -32,6 +32,7 @@ def evaluate(
     num_slots: int | None = None,
     iterations: int | None = None,
     frames: int | None = None,
+    skip: int | None = None,
     observe: int | None = None,
     horizon: int | None = None,
     batch_size: int = 32,
@@ -47,11 +48,12 @@ def evaluate(
     argmax segmentation; ``kl`` in nats to a standard normal prior if the model gives a posterior scale
     (for a method with another prior it is a yardstick, not its objective).
 
-    Videos, of which the first ``frames`` frames: always ``mse``; with masks ``frame_ari``, ``frame_fg_ari`` (its
-    ``_legacy`` twin counts 1 for each of ``undefined_frames``), and for a VideoModel ``fg_ari`` of the whole video,
-    ``slot_stability`` and the metrics of `unscene.metrics.mot`, whose values for all videos as one are in the meta.
-    Any other model gets every frame as an image. With ``observe`` and ``horizon`` the video model also predicts the
-    ``horizon`` frames that follow the first ``observe``, see `Evaluation.prediction`.
+    Videos, of which the first ``frames`` frames, but for ``skip`` at their start: always ``mse``; with masks
+    ``frame_ari``, ``frame_fg_ari`` (its ``_legacy`` twin counts 1 for each of ``undefined_frames``), and for a
+    VideoModel ``fg_ari`` of the whole video, ``slot_stability`` and the metrics of `unscene.metrics.mot`, whose values
+    for all videos as one are in the meta. Any other model gets every frame as an image. With ``observe`` and
+    ``horizon`` the video model also predicts the ``horizon`` frames that follow the first ``observe``, see
+    `Evaluation.prediction`.
 
     ``num_slots`` and ``iterations`` default to the model's own. The noise of a batch is a function
     of ``seed`` and the batch alone, and the global generators are left as they were. ``model`` is moved
@@ -62,7 +64,7 @@ def evaluate(
     a device that cannot be used.
     """
     num_scenes = _num_scenes(dataset, limit, batch_size, seed, precision)
-    span = {"frames": frames, "observe": observe, "horizon": horizon}
+    span = {"frames": frames, "skip": skip, "observe": observe, "horizon": horizon}
     check_video_options(model, **span)
     options = _options(model, num_slots, iterations)
     device = _usable(device)
@@ -99,7 +101,7 @@ def evaluate(
 def _score(model: SceneModel, batch: Scenes, options: dict[str, int], span: dict[str, int | None]) -> BatchScores:
     """The scores of one batch, of images or of videos."""
     if is_video(batch):
-        scores = video_scores(model, batch, span["frames"], options)
+        scores = video_scores(model, batch, span["frames"], span["skip"] or 0, options)
         if span["horizon"] is None:
             return scores
         return scores._replace(prediction=prediction_scores(model, batch, span["observe"], span["horizon"], options))

@@ -34,10 +34,21 @@ def watch(model: SceneModel, video: Float[Tensor, "B T C H W"], horizon: int = 0
     return Watched(torch.stack(reconstructions, 1), torch.stack(segmentations, 1), decomposition.masks.shape[-3])
 
 
-def video_scores(model: SceneModel, batch: Scenes, frames: int | None, options: dict[str, int]) -> BatchScores:
-    """The metrics of the first ``frames`` frames of each video; scores of whole videos only if objects are followed."""
+def video_scores(
+    model: SceneModel, batch: Scenes, frames: int | None, skip: int, options: dict[str, int]
+) -> BatchScores:
+    """The metrics of the first ``frames`` frames of each video; scores of whole videos only if objects are followed.
+
+    The model sees the first ``skip`` of them too, but these are not scored.
+    """
     video, mask = first_frames(batch, frames)
+    if skip >= video.shape[1]:
+        raise InputError(f"skip is {skip}, which leaves none of {video.shape[1]} frames to score; lower it")
     watched = watch(model, video, **options)
+    watched = watched._replace(
+        reconstruction=watched.reconstruction[:, skip:], segmentation=watched.segmentation[:, skip:]
+    )
+    video, mask = video[:, skip:], None if mask is None else mask[:, skip:]
     values = {"mse": metrics.mse(video, watched.reconstruction)}
     if mask is None:
         return BatchScores(values, watched.num_slots)
@@ -77,10 +88,14 @@ def is_video(batch: Scenes) -> bool:
     return batch["image"].ndim == 5 and "viewpoint" not in batch
 
 
-def check_video_options(model: SceneModel, frames: int | None, observe: int | None, horizon: int | None) -> None:
+def check_video_options(
+    model: SceneModel, frames: int | None, skip: int | None, observe: int | None, horizon: int | None
+) -> None:
     """Raise InputError for options that make no sense, or not with this model."""
     if frames is not None and frames < 1:
         raise InputError(f"frames is {frames}; there must be at least 1 frame to decompose")
+    if skip is not None and skip < 0:
+        raise InputError(f"skip is {skip}; it must not be negative")
     if (observe is None) != (horizon is None):
         raise InputError("observe and horizon go together: how many frames the model sees, and how many it predicts")
     if observe is not None:
