@@ -69,7 +69,8 @@ def test_the_baseline_is_iodine_with_its_parameters_and_knows_no_earlier_frames(
     torch.manual_seed(0)
     again = model.decompose(x[:, 1:2].repeat(1, 2, 1, 1, 1))
     torch.testing.assert_close(first.masks[:, 0], again.masks[:, 0])
-    frame, other = (model._frame(x[:, 0], *(s + n for s in model._start(2, 3))) for n in (0, 1))
+    prepared = model.decoder.prepare((8, 12))
+    frame, other = (model._frame(x[:, 0], *(s + n for s in model._start(2, 3)), prepared) for n in (0, 1))
     posterior = model._posterior(6)
     refined = []
     for now in (frame, other):
@@ -105,7 +106,7 @@ def test_loss_counts_its_decodes(monkeypatch):
 
 def test_kl_is_zero_where_posterior_equals_prior():
     model, x = small(), video()
-    frame = model._frame(x[:, 0], *model._start(2, 3))
+    frame = model._frame(x[:, 0], *model._start(2, 3), model.decoder.prepare((8, 12)))
     guess = model._guess(frame, torch.cat([frame.prior_mean, frame.prior_logvar], 1), None)
     assert model._terms(frame, guess)[1].item() == pytest.approx(0)
 

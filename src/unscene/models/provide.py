@@ -47,7 +47,7 @@ class Guess(NamedTuple):
     """One decode, and the posterior it came from."""
 
     posterior: Float[Tensor, "N P"]  # lambda = [mean, log variance]
-    noise: Float[Tensor, "N D"]  # of the sample; zero where that does not come from this posterior
+    noise: Float[Tensor, "N D"] | None  # of the sample; None where that does not come from this posterior
     z: Float[Tensor, "N D"]
     means: Float[Tensor, "B K C H W"]
     mask_logits: Float[Tensor, "B K H W"]
@@ -202,11 +202,11 @@ class PROVIDE(VideoModel):
         """
         video = self._checked(batch["image"])
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
-        total, last = 0.0, []
+        prepared, total, last = self.decoder.prepare(self.image_size), 0.0, []
         for f, image in enumerate(video.unbind(1)):
             if self.truncate and f and f % self.truncate == 0:
                 hidden, cell = hidden.detach(), cell.detach()
-            frame = self._frame(image, hidden, cell)
+            frame = self._frame(image, hidden, cell, prepared)
             posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
             num_decodes = self.num_decodes(f)
             for i in range(num_decodes):
@@ -230,16 +230,18 @@ class PROVIDE(VideoModel):
         """
         num_slots, state, first = self.num_slots if num_slots is None else num_slots, None, None
         check_positive(num_slots=num_slots)
+        with torch.inference_mode(False), torch.no_grad():  # not around a yield: it would hold for the caller too
+            prepared = self.decoder.prepare(self.image_size)
         for f, image in enumerate(frames):
             check_image(image, channels=self.image_channels, name="frame")
             if state is None:
                 first, state = self._first_sample(len(image) * num_slots), self._start(len(image), num_slots)
-            decomposition, state = self._observe(image, f, first, *state)
+            decomposition, state = self._observe(image, f, first, *state, prepared)
             yield decomposition
         if state is None:
             raise InputError("the video has no frames; give at least one")
         for _ in range(horizon):
-            decomposition, state = self._imagine(len(image), first, *state)
+            decomposition, state = self._imagine(len(image), first, *state, prepared)
             yield decomposition
 
     def num_decodes(self, frame: int) -> int:
@@ -248,11 +250,10 @@ class PROVIDE(VideoModel):
 
     # ---- one frame ---------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def _observe(self, image: Tensor, f: int, first: Tensor, hidden: Tensor, cell: Tensor):
+    def _observe(self, image: Tensor, f: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
         """The Decomposition of frame ``f`` and the temporal state behind it."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
-            frame = self._frame(self._fitting(image), hidden, cell)
+            frame = self._frame(self._fitting(image), hidden, cell, prepared)
             posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
                 guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
@@ -262,16 +263,14 @@ class PROVIDE(VideoModel):
             return self._decomposition(guess, mean, (0.5 * logvar).exp()), (hidden, cell)
 
     @torch.no_grad()
-    def _imagine(self, batch_size: int, first: Tensor, hidden: Tensor, cell: Tensor):
+    def _imagine(self, batch_size: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
         """The next frame, and the temporal state behind it; one decode, one update without gradient inputs."""
-        like = hidden.new_zeros(batch_size, self.image_channels, *self.image_size)
-        frame = self._frame(like, hidden, cell)
-        posterior, z = self._posterior(len(hidden)), first if self.predict_z == "first" else frame.prior_mean
-        means, mask_logits = self._decode(z, frame)
+        z = first if self.predict_z == "first" else self._prior(hidden)[0]
+        means, mask_logits = self._decode(z, hidden, batch_size, prepared)
         image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
-        frame = frame._replace(image=image, constant=self._constant(image))
+        frame, posterior = self._frame(image, hidden, cell, prepared), self._posterior(len(hidden))
         mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
-        guess = Guess(posterior, torch.zeros_like(z), z, means, mask_logits, mixture)
+        guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
         _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
         return self._decomposition(guess, frame.prior_mean, (0.5 * frame.prior_logvar).exp()), state
@@ -289,11 +288,8 @@ class PROVIDE(VideoModel):
         outputs = checkpoint(run, *inputs, use_reentrant=True) if self.recompute else run(*inputs)
         return outputs[:3], outputs[3:]
 
-    def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor) -> Frame:
-        prior = self._prior(hidden)
-        return Frame(
-            image, self._constant(image), hidden, cell, *prior, self.beta, self.decoder.prepare(self.image_size)
-        )
+    def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]) -> Frame:
+        return Frame(image, self._constant(image), hidden, cell, *self._prior(hidden), self.beta, tuple(prepared))
 
     def _prior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of z given the temporal state."""
@@ -306,18 +302,18 @@ class PROVIDE(VideoModel):
 
     def _guess(self, frame: Frame, posterior: Tensor, z: Tensor | None) -> Guess:
         mean, logvar = posterior.chunk(2, 1)
-        noise = torch.randn_like(mean) if z is None else torch.zeros_like(mean)
+        noise = torch.randn_like(mean) if z is None else None
         z = mean + (0.5 * logvar).exp() * noise if z is None else z
         with torch.enable_grad():
             z = z if z.requires_grad else z.detach().requires_grad_()
-            means, mask_logits = self._decode(z, frame)
+            means, mask_logits = self._decode(z, frame.hidden, len(frame.image), frame.prepared)
             mixture = spatial_mixture(self.likelihood, frame.image, means, mask_logits, self.per_channel)
         return Guess(posterior, noise, z, means, mask_logits, mixture)
 
-    def _decode(self, z: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-        code = self.condition(torch.cat([z, frame.hidden], 1)) if self.conditional else z
-        out = self.decoder(code, self.image_size, *frame.prepared).contiguous().to(z.dtype)
-        means, logits = out.unflatten(0, (len(frame.image), -1)).split([self.image_channels, 1], 2)
+    def _decode(self, z: Tensor, hidden: Tensor, batch_size: int, prepared: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        code = self.condition(torch.cat([z, hidden], 1)) if self.conditional else z
+        out = self.decoder(code, self.image_size, *prepared).contiguous().to(z.dtype)
+        means, logits = out.unflatten(0, (batch_size, -1)).split([self.image_channels, 1], 2)
         return means.sigmoid(), logits.squeeze(2)
 
     def _refine(self, frame: Frame, guess: Guess, hidden: Tensor, cell: Tensor, gradients=None) -> tuple[Tensor, ...]:
@@ -352,7 +348,7 @@ class PROVIDE(VideoModel):
         mean, logvar = guess.posterior.chunk(2, 1)
         d_mean = self.kl_weight * (mean - frame.prior_mean) * (-frame.prior_logvar).exp()
         d_logvar = self.kl_weight * 0.5 * ((logvar - frame.prior_logvar).exp() - 1)
-        if guess.noise.any():  # else z does not come from this posterior
+        if guess.noise is not None:
             d_logits = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
             outputs = (guess.means, guess.mask_logits)
             (dz,) = torch.autograd.grad(outputs, guess.z, (d_means, d_logits), retain_graph=guess.z.grad_fn is not None)
