@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from unscene.errors import InputError
-from unscene.nn.blocks import fourier_coordinates, linear_coordinates
+from unscene.nn.blocks import SoftPosition, fourier_coordinates, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
 
 
@@ -35,6 +35,47 @@ def test_broadcast_decoder_equals_the_broadcast(kernel_size, size, octaves, stri
     leaves = [z, *decoder.parameters()]
     gradients = torch.autograd.grad((fast * weight).sum(), leaves)
     torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), leaves))
+
+
+@pytest.mark.parametrize("size", [(9, 11), (4, 7), (1, 1)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("position", ["joined", "added"])
+@pytest.mark.parametrize(("activation", "out_kernel"), [("elu", None), ("relu", 1)])
+def test_its_other_forms_equal_the_broadcast(size, padding, position, activation, out_kernel):
+    torch.manual_seed(0)
+    options = {"padding": padding, "position": position, "activation": activation, "out_kernel": out_kernel}
+    decoder = BroadcastDecoder(6, (8, 7), 4, 3, **options).double()
+    z = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, 4, *size, dtype=torch.float64)
+    margin = (4 if out_kernel else 6) if padding == "valid" else 0
+    grid = tuple(n + margin for n in size)
+
+    def plain():
+        x = z[:, :, None, None].expand(-1, -1, *grid)
+        if position == "joined":
+            x = torch.cat([x, linear_coordinates(grid, z).expand(3, -1, -1, -1)], 1)
+        else:
+            x = x + decoder.position(grid)
+        for i, conv in enumerate(decoder.convs):
+            x = F.conv2d(x, conv.weight, conv.bias, padding=conv.weight.shape[2] // 2 if padding == "same" else 0)
+            if i < 2:
+                x = getattr(F, activation)(x)
+        return x
+
+    fast, expected = decoder(z, size, *decoder.prepare(size)), plain()
+    assert fast.shape == (3, 4, *size)
+    torch.testing.assert_close(fast, expected)
+    leaves = [z, *decoder.parameters()]
+    gradients = torch.autograd.grad((fast * weight).sum(), leaves)
+    torch.testing.assert_close(gradients, torch.autograd.grad((expected * weight).sum(), leaves))
+
+
+def test_soft_position_is_linear_in_the_four_distances():
+    position = SoftPosition(3)
+    y, x = 1 / 2, 2 / 4
+    expected = position.linear(torch.tensor([y, x, 1 - y, 1 - x]))
+    torch.testing.assert_close(position((3, 5))[0, :, 1, 2], expected)
+    torch.testing.assert_close(position((3, 5))[0, :, 0, 4], position.linear(torch.tensor([0.0, 1, 1, 0])))
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 1, 1), (1, 1, 3)])

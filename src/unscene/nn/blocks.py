@@ -40,6 +40,18 @@ def linear_coordinates(size: tuple[int, int], like: Tensor) -> Float[Tensor, "1 
     return torch.stack(torch.meshgrid(*axes, indexing="ij")).unsqueeze(0)
 
 
+class SoftPosition(nn.Module):
+    """A learned linear map of (y, x, 1 - y, 1 - x), each in [0, 1], to channels (Locatello et al. 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, channels)
+
+    def forward(self, size: tuple[int, int]) -> Float[Tensor, "1 C H W"]:
+        grid = (linear_coordinates(size, self.linear.weight) + 1) / 2
+        return self.linear(torch.cat([grid, 1 - grid], 1).movedim(1, -1)).movedim(-1, 1)
+
+
 def fourier_coordinates(size: tuple[int, int], like: Tensor, octaves: int) -> Float[Tensor, "1 L H W"]:
     """The linear coordinates y and x, then the sines and cosines of pi/2 2^i times both, for i < ``octaves``."""
     linear = linear_coordinates(size, like)
@@ -83,6 +95,14 @@ def compute_dtype(like: Tensor) -> torch.dtype:
 def elu(x: Tensor) -> Tensor:
     """ELU that overwrites its input."""
     return _ELU.apply(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """ReLU that overwrites its input."""
+    return F.relu(x, inplace=True)
+
+
+ACTIVATIONS = {"elu": elu, "relu": relu}
 
 
 class _ELU(torch.autograd.Function):

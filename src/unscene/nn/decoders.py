@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,24 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unscene.errors import InputError
-from unscene.nn.blocks import compute_dtype, conv, deconv, elu, fourier_coordinates, linear
+from unscene.nn.blocks import (
+    ACTIVATIONS,
+    SoftPosition,
+    compute_dtype,
+    conv,
+    deconv,
+    elu,
+    fourier_coordinates,
+    linear,
+)
 
 
 class BroadcastDecoder(nn.Module):
     """Spatial broadcast decoder (Watters et al. 2019): z at every pixel, coordinates, convolutions.
 
     Works for any H and W. The first convolution sees a constant and a fixed map, so what it makes of z at a
-    pixel depends only on which kernel taps fall inside the image. There are kernel x kernel such cases; each is
-    a linear map of z, computed once and copied to its pixels. This is exact.
+    pixel depends only on which kernel taps fall inside the image. There are kernel x kernel such cases (one, where
+    nothing is padded); each is a linear map of z, computed once and copied to its pixels. This is exact.
 
     Args:
         latent_size: D.
@@ -29,6 +39,10 @@ class BroadcastDecoder(nn.Module):
         octaves: waves added to the two linear coordinates (see `fourier_coordinates`).
         strides: of all convolutions, the first of them 1; a stride of 2 is a transposed convolution that doubles
             the size, so z is broadcast to a grid that much smaller. By default all 1.
+        out_kernel: kernel size of the last convolution, where it has its own.
+        padding: "valid" broadcasts z to a grid so much larger that convolutions without padding end at the image.
+        position: the coordinates are channels beside z ("joined"), or a `SoftPosition` is "added" to it.
+        activation: behind the hidden convolutions, "elu" or "relu".
     """
 
     def __init__(
@@ -39,6 +53,11 @@ class BroadcastDecoder(nn.Module):
         kernel_size: int,
         octaves: int = 0,
         strides: Sequence[int] | None = None,
+        *,
+        out_kernel: int | None = None,
+        padding: Literal["same", "valid"] = "same",
+        position: Literal["joined", "added"] = "joined",
+        activation: Literal["elu", "relu"] = "elu",
     ) -> None:
         super().__init__()
         strides = [1] * (len(channels) + 1) if strides is None else list(strides)
@@ -47,41 +66,56 @@ class BroadcastDecoder(nn.Module):
                 f"decoder_strides is {strides} for {len(channels) + 1} convolutions (the output's is the last); "
                 "give one for each, 1 or 2, and 1 for the first"
             )
-        self.octaves, self.latent_size, self.scale = octaves, latent_size, math.prod(strides)
-        widths = [latent_size + 2 + 4 * octaves, *channels, out_channels]
+        kernels = [kernel_size] * len(channels) + [out_kernel or kernel_size]
+        self.latent_size, self.octaves, self.activation = latent_size, octaves, ACTIVATIONS[activation]
+        self.scale, self.padded = math.prod(strides), padding == "same"
+        self.position = SoftPosition(latent_size) if position == "added" else None
+        widths = [latent_size if self.position else latent_size + 2 + 4 * octaves, *channels, out_channels]
         self.convs = nn.ModuleList(
-            conv(n_in, n_out, kernel_size) if stride == 1 else deconv(n_in, n_out, kernel_size, stride)
-            for n_in, n_out, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+            conv(n_in, n_out, kernel) if stride == 1 else deconv(n_in, n_out, kernel, stride)
+            for n_in, n_out, kernel, stride in zip(widths[:-1], widths[1:], kernels, strides, strict=True)
         )
+        self.margin = 0 if self.padded else sum(kernel // 2 for kernel in kernels)
+        if not self.padded:
+            for layer in self.convs:
+                layer.padding = (0, 0)
 
     def prepare(self, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer needs at one (H, W) whatever z is, to be computed once for many decodes.
 
-        With HW the number of places that z is broadcast to: its response to the coordinates, with bias (1, HW, C);
-        to each latent dimension in each of P border cases (D, P, C); and, one-hot, which case a place is (HW, P).
+        With HW the number of places at which that layer answers: its response to the coordinates, with bias
+        (1, HW, C); to each latent dimension in each of P border cases (D, P, C); and, one-hot, which case a place
+        is (HW, P).
         """
-        first, taps, grid = self.convs[0], self.convs[0].kernel_size[0], self._grid(size)
+        first, grid = self.convs[0], self._grid(size)
         z_weight, xy_weight = first.weight.split([self.latent_size, first.in_channels - self.latent_size], dim=1)
-        coordinates = fourier_coordinates(grid, first.weight, self.octaves)
-        coordinates = F.conv2d(coordinates, xy_weight, first.bias, padding=taps // 2)
+        if self.position is None:
+            coordinates = fourier_coordinates(grid, first.weight, self.octaves)
+        else:
+            coordinates, xy_weight = self.position(grid).to(first.weight), z_weight
+        coordinates = F.conv2d(coordinates, xy_weight, first.bias, padding=first.padding)
+        taps = first.kernel_size[0] if self.padded else 1
         basis = torch.eye(self.latent_size).to(first.weight)[:, :, None, None]
-        cases = F.conv2d(basis.expand(-1, -1, *(min(n, taps) for n in grid)), z_weight, padding=taps // 2)
-        copy = torch.kron(*(_border_cases(n, taps) for n in grid)).to(first.weight.device, compute_dtype(first.weight))
-        return coordinates.flatten(2).mT, cases.flatten(2).mT, copy
+        around = [min(n, first.kernel_size[0]) for n in grid]
+        cases = F.conv2d(basis.expand(-1, -1, *around), z_weight, padding=first.padding)
+        answers = coordinates.shape[2:]
+        copy = torch.kron(*(_border_cases(n, taps) for n in answers)).to(first.weight.device)
+        return coordinates.flatten(2).mT, cases.flatten(2).mT, copy.to(compute_dtype(first.weight))
 
     def forward(
         self, z: Float[Tensor, "N D"], size: tuple[int, int], coordinates: Tensor, cases: Tensor, copy: Tensor
     ) -> Float[Tensor, "N C H W"]:
         """Decode at (H, W) = ``size`` with what `prepare` returned for it."""
         seen = torch.einsum("nd,dpc->npc", z, cases)
-        x = elu(torch.baddbmm(coordinates, copy.expand(len(z), -1, -1), seen))
-        x = x.mT.unflatten(2, self._grid(size))  # channels last
+        x = self.activation(torch.baddbmm(coordinates, copy.expand(len(z), -1, -1), seen))
+        lost = 0 if self.padded else 2 * (self.convs[0].kernel_size[0] // 2)
+        x = x.mT.unflatten(2, [n - lost for n in self._grid(size)])  # channels last
         for layer in self.convs[1:-1]:
-            x = elu(layer(x))
+            x = self.activation(layer(x))
         return self.convs[-1](x)[..., : size[0], : size[1]]
 
     def _grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        return tuple(math.ceil(n / self.scale) for n in size)
+        return tuple(math.ceil(n / self.scale) + 2 * self.margin for n in size)
 
 
 def _border_cases(n: int, taps: int) -> Int[Tensor, "n P"]:

@@ -1,0 +1,104 @@
+"""LDS against the paper's formula written out, and the anchors of its arithmetic."""
+
+import math
+
+import pytest
+import torch
+
+from unscene.errors import InputError
+from unscene.priors.lds import LDS
+
+
+def slots(B=2, K=4, D=6, seed=0):
+    return torch.randn(B, K, D, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_penalty_is_the_formula_over_ordered_pairs():
+    z, prior = slots(), LDS(scale=0.3)
+    expected = []
+    for image in z:
+        total = 0.0
+        for h in range(4):
+            for j in range(4):
+                if h != j:
+                    s = image[h] @ image[j] / (image[h].norm() * image[j].norm())
+                    total += torch.distributions.Normal(torch.tensor(0.0, dtype=torch.float64), 0.3).log_prob(s)
+        expected.append(total)
+    torch.testing.assert_close(prior.log_prob(prior(z), 4), torch.stack(expected))
+
+
+@pytest.mark.parametrize(("K", "constant"), [(5, 27.6729), (7, 58.1132), (11, 152.2011)])
+def test_orthonormal_slots_leave_the_constant(K, constant):
+    prior = LDS()
+    z = torch.eye(K, 16, dtype=torch.float64).unsqueeze(0)
+    assert prior(z).item() == 0
+    assert prior.log_prob(prior(z), K).item() == pytest.approx(constant, abs=1e-4)
+
+
+def test_identical_slots_cost_most_and_have_no_gradient():
+    z = slots(1, 1).expand(1, 7, -1).clone().requires_grad_()
+    prior = LDS()
+    penalty = prior(z)
+    assert prior.log_prob(penalty, 7).item() == pytest.approx(-2041.8868, abs=1e-3)
+    (gradient,) = torch.autograd.grad(penalty.sum(), z)
+    assert gradient.abs().max() < 1e-9
+
+
+def test_invariant_to_scale_and_order_but_not_to_sign_for_positive_penalties():
+    z, prior = slots(), LDS()
+    torch.testing.assert_close(prior(z * torch.tensor([0.1, 3, 1, 20])[:, None]), prior(z))
+    torch.testing.assert_close(prior(z[:, [2, 0, 3, 1]]), prior(z))
+    opposite = torch.stack([z[:, 0], -z[:, 0]], 1)
+    torch.testing.assert_close(prior(opposite), torch.full((2,), 100.0, dtype=torch.float64))
+    assert LDS(penalty="half_gaussian")(opposite).abs().max() == 0
+    assert LDS(penalty="hinge")(opposite).abs().max() == 0
+
+
+def test_hinge_and_rbf_by_hand():
+    z = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]], dtype=torch.float64)  # cosine sqrt(1/2), distance 1
+    assert LDS(penalty="hinge")(z).item() == pytest.approx(2 * (math.sqrt(0.5) - 0.1) / 0.1)
+    assert LDS(kernel="rbf")(z).item() == pytest.approx(2 * math.exp(-0.5) ** 2 / 0.02)
+
+
+def test_mean_is_the_sum_over_the_number_of_pairs():
+    z = slots()
+    torch.testing.assert_close(LDS(reduction="mean")(z) * 12, LDS()(z))
+
+
+def test_empty_slots_may_be_alike_with_presence():
+    z = slots(1, 3)
+    z[:, 2] = z[:, 1]
+    masks = torch.zeros(1, 3, 4, 5, dtype=torch.float64)
+    masks[:, 0], masks[:, 1, 0, 0] = 1, 0.5
+    masks[:, 0, 0, 0] = 0.5
+    prior = LDS(presence=True)
+    pair = LDS()(z[:, :2])
+    torch.testing.assert_close(prior(z, masks), 0.5 * pair)
+    torch.testing.assert_close(LDS(presence=True, reduction="mean")(z, masks), pair / 2)
+
+
+def test_gradient_and_single_slot():
+    z = slots().requires_grad_()
+    assert torch.autograd.gradcheck(LDS(penalty="half_gaussian", kernel="rbf"), z)
+    assert torch.autograd.gradcheck(LDS(), z)
+    assert LDS()(slots(K=1)).tolist() == [0, 0]
+    assert LDS(reduction="mean")(slots(K=1)).tolist() == [0, 0]
+    assert LDS()(torch.zeros(1, 3, 2)).isfinite().all()
+
+
+def test_float32_whatever_autocast_says():
+    z = slots().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(LDS()(z), LDS()(z.double()).float())
+        assert LDS()(z.bfloat16()).dtype == torch.float32
+
+
+def test_options():
+    assert LDS.from_options(None) is None
+    assert LDS.from_options({"weight": 0.5}) == LDS(weight=0.5)
+    with pytest.raises(InputError, match="lds has the option 'wieght'; it knows weight, scale"):
+        LDS.from_options({"wieght": 1})
+    with pytest.raises(InputError, match="lds.kernel is 'dot'; choose one of 'cosine', 'rbf'"):
+        LDS.from_options({"kernel": "dot"})
+    with pytest.raises(InputError, match="lds has weight 1.0 and scale 0.0; give one >= 0 and one > 0"):
+        LDS.from_options({"scale": 0.0})
