@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from unscene.models.iodine import IODINE
     from unscene.models.provide import PROVIDE
     from unscene.models.rnem import NEM, RNEM
-    from unscene.models.sequential_iodine import SequentialIODINE
+    from unscene.models.sequential_iodine import SequentialIODINE, SequentialPROVIDE
     from unscene.pretrained import load
     from unscene.scenes import Decomposition
 
@@ -28,6 +28,7 @@ __all__ = [
     "InputError",
     "SceneModel",
     "SequentialIODINE",
+    "SequentialPROVIDE",
     "data",
     "load",
     "metrics",
@@ -42,6 +43,7 @@ _HOME = {
     "InputError": "unscene.errors",
     "SceneModel": "unscene.models.base",
     "SequentialIODINE": "unscene.models.sequential_iodine",
+    "SequentialPROVIDE": "unscene.models.sequential_iodine",
     "load": "unscene.pretrained",
 }
 

@@ -200,7 +200,7 @@ class PROVIDE(VideoModel):
 
         The terms ``nll``, ``kl`` and ``entropy`` are those of each frame's last decode, mean over frames, in nats.
         """
-        video = self._checked(batch["image"])
+        video = self._checked(batch["image"], "B, T, C, H, W", "video")
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
         prepared, total, last = self.decoder.prepare(self.image_size), 0.0, []
         for f, image in enumerate(video.unbind(1)):
@@ -233,9 +233,10 @@ class PROVIDE(VideoModel):
         with torch.inference_mode(False), torch.no_grad():  # not around a yield: it would hold for the caller too
             prepared = self.decoder.prepare(self.image_size)
         for f, image in enumerate(frames):
-            check_image(image, channels=self.image_channels, name="frame")
+            image = self._checked(image)
             if state is None:
-                first, state = self._first_sample(len(image) * num_slots), self._start(len(image), num_slots)
+                with torch.inference_mode(False):  # so that a graph can begin at the sample
+                    first, state = self._first_sample(len(image) * num_slots), self._start(len(image), num_slots)
             decomposition, state = self._observe(image, f, first, *state, prepared)
             yield decomposition
         if state is None:
@@ -253,14 +254,13 @@ class PROVIDE(VideoModel):
     def _observe(self, image: Tensor, f: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
         """The Decomposition of frame ``f`` and the temporal state behind it."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
-            frame = self._frame(self._fitting(image), hidden, cell, prepared)
+            frame = self._frame(image, hidden, cell, prepared)
             posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
                 guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
                 if i < self.iterations - 1:
                     posterior, hidden, cell = self._refine(frame, guess, hidden, cell)
-            mean, logvar = guess.posterior.chunk(2, 1)
-            return self._decomposition(guess, mean, (0.5 * logvar).exp()), (hidden, cell)
+            return self._decomposition(guess, *guess.posterior.chunk(2, 1)), (hidden, cell)
 
     @torch.no_grad()
     def _imagine(self, batch_size: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
@@ -273,7 +273,7 @@ class PROVIDE(VideoModel):
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
         _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
-        return self._decomposition(guess, frame.prior_mean, (0.5 * frame.prior_logvar).exp()), state
+        return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), state
 
     def _iterate(self, frame: Frame, state: Sequence[Tensor | None], update: bool):
         """Loss terms of one decode, then the posterior and LSTM state that follow."""
@@ -400,11 +400,8 @@ class PROVIDE(VideoModel):
         zeros = self.initial_posterior.new_zeros(batch_size * num_slots, self.head.in_features)
         return zeros, zeros
 
-    def _checked(self, video: Tensor) -> Float[Tensor, "B T C H W"]:
-        check_image(video, channels=self.image_channels, axes="B, T, C, H, W", name="video")
-        return self._fitting(video)
-
-    def _fitting(self, image: Tensor) -> Tensor:
+    def _checked(self, image: Tensor, axes: str = "B, C, H, W", name: str = "frame") -> Float[Tensor, "... C H W"]:
+        check_image(image, channels=self.image_channels, axes=axes, name=name)
         if tuple(image.shape[-2:]) != self.image_size:
             raise InputError(
                 f"frames are {tuple(image.shape[-2:])} but this model was built for image_size={self.image_size}; "
@@ -413,12 +410,12 @@ class PROVIDE(VideoModel):
         return image.to(self.initial_posterior.dtype)
 
     @staticmethod
-    def _decomposition(guess: Guess, slots: Tensor, slot_scale: Tensor) -> Decomposition:
+    def _decomposition(guess: Guess, mean: Tensor, logvar: Tensor) -> Decomposition:
         rows = (len(guess.means), -1)
         return Decomposition(
             masks=guess.mixture.masks.detach(),
             components=guess.means.detach(),
-            slots=slots.unflatten(0, rows),
+            slots=mean.unflatten(0, rows),
             mask_logits=guess.mask_logits.detach(),
-            slot_scale=slot_scale.unflatten(0, rows),
+            slot_scale=(0.5 * logvar).exp().unflatten(0, rows),
         )
