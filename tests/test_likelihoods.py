@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from unscene.likelihoods import Gaussian, Logistic, gaussian_kl, logsumexp_others, spatial_mixture
+from unscene.likelihoods import Gaussian, Logistic, gaussian_kl, log_likelihood, logsumexp_others, spatial_mixture
 
 BOTH = [Gaussian(), Logistic()]
 
@@ -108,3 +108,36 @@ def test_kl_against_torch_distributions():
     mean, variance = torch.randn(7, dtype=torch.float64), torch.rand(7, dtype=torch.float64) + 0.1
     q, p = torch.distributions.Normal(mean, variance.sqrt()), torch.distributions.Normal(0.0, 1.0)
     torch.testing.assert_close(gaussian_kl(mean, variance), torch.distributions.kl_divergence(q, p))
+
+
+@pytest.mark.parametrize("scale", [0.1, torch.tensor([0.09, 0.11, 0.3], dtype=torch.float64)[:, None, None, None]])
+def test_log_likelihood_of_pixels_channels_and_means(scale):
+    image, means, logits = example()
+    masks, x = logits.softmax(1), image.unsqueeze(1)
+    density = torch.distributions.Normal(means, scale).log_prob(x).exp()
+    pixel = (masks * density.prod(2)).sum(1).log().sum((1, 2))
+    channel = (masks.unsqueeze(2) * density).sum(1).log().sum((1, 2, 3))
+    arguments = Gaussian(scale), image, means, masks.log()
+    torch.testing.assert_close(log_likelihood(*arguments), pixel)
+    torch.testing.assert_close(log_likelihood(*arguments, "channel"), channel)
+    if isinstance(scale, float):
+        mean = torch.distributions.Normal((masks.unsqueeze(2) * means).sum(1), scale).log_prob(image).sum((1, 2, 3))
+        torch.testing.assert_close(log_likelihood(*arguments, "mean"), mean)
+
+
+def test_the_three_agree_where_one_mask_is_one():
+    image, means, _ = example(K=1)
+    values = [
+        log_likelihood(Gaussian(), image, means, torch.zeros(2, 1, 4, 5).double(), event)
+        for event in ("pixel", "channel", "mean")
+    ]
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[0], values[2])
+
+
+def test_gradient_of_slots_with_scales_of_their_own():
+    image, means, logits = example()
+    likelihood = Gaussian(torch.tensor([0.09, 0.11, 0.3], dtype=torch.float64)[:, None, None, None])
+    inputs = means.requires_grad_(), logits.requires_grad_()
+    for event in ("pixel", "channel"):
+        assert torch.autograd.gradcheck(lambda m, a, e=event: log_likelihood(likelihood, image, m, a, e), inputs)

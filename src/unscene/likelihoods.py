@@ -1,7 +1,8 @@
-"""Spatial mixtures: how K images and masks explain one image, with gradients in closed form.
+"""How K images and masks explain one image: spatial mixtures, with gradients in closed form.
 
 A pixel is explained jointly in all channels: log p(x_i) = log sum_k m_ik prod_c N(x_ic; mu_ikc, scale); or, where a
-method wants it so, each channel by a mixture of its own with the same masks.
+method wants it so, each channel by a mixture of its own with the same masks; or by the mean of the mixture alone.
+`log_likelihood` has all three.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +20,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Gaussian:
-    """N(x; mean, scale^2); the IODINE paper uses scale = 0.1."""
+    """N(x; mean, scale^2); the IODINE paper uses scale = 0.1. A tensor gives slots scales of their own."""
 
-    scale: float = 0.1
+    scale: float | Tensor = 0.1
     normalised: bool = True  # else without the constant, so that the largest value is 0
 
     def log_prob(self, image: Tensor, mean: Tensor) -> Tensor:
         """log N(x; mean), elementwise."""
-        constant = math.log(self.scale * math.sqrt(2 * math.pi)) if self.normalised else 0.0
+        log = torch.log if isinstance(self.scale, Tensor) else math.log
+        constant = log(self.scale * math.sqrt(2 * math.pi)) if self.normalised else 0.0
         return (image - mean).square() * (-0.5 / self.scale**2) - constant
 
     def score(self, image: Tensor, mean: Tensor) -> Tensor:
@@ -49,6 +52,7 @@ class Logistic:
 
 Likelihood = Gaussian | Logistic
 LIKELIHOODS = {"gaussian": Gaussian, "logistic": Logistic}
+Event = Literal["pixel", "channel", "mean"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,24 @@ def spatial_mixture(
 ) -> SpatialMixture:
     """Explain images by components ``means`` with masks softmax(``mask_logits``) over K."""
     return SpatialMixture(*_SpatialMixture.apply(likelihood, image.unsqueeze(1), means, mask_logits, per_channel))
+
+
+def log_likelihood(
+    likelihood: Likelihood,
+    image: Float[Tensor, "B C H W"],
+    means: Float[Tensor, "B K C H W"],
+    log_masks: Float[Tensor, "B K H W"],
+    event: Event = "pixel",
+) -> Float[Tensor, " B"]:
+    """log p(x | z) of each image in nats, summed over pixels and channels.
+
+    ``event`` is what one draw of a slot explains: a "pixel" in all channels, or a "channel" of it; "mean" draws none,
+    and the likelihood is that of the reconstruction sum_k m_k mu_k. They agree where one mask is 1.
+    """
+    if event == "mean":
+        reconstruction = (log_masks.exp().unsqueeze(2) * means).sum(1)
+        return likelihood.log_prob(image, reconstruction).flatten(1).sum(1)
+    return spatial_mixture(likelihood, image, means, log_masks, event == "channel").log_prob.flatten(1).sum(1)
 
 
 class _SpatialMixture(torch.autograd.Function):
