@@ -9,6 +9,7 @@ from plain_iodine import PlainIODINE
 from unscene import IODINE, InputError
 from unscene.models.base import check_choices
 from unscene.models.iodine import INPUTS
+from unscene.priors.lds import LDS
 from unscene.scenes import check_image
 
 TINY = {
@@ -34,6 +35,7 @@ def images(batch=2, channels=3, height=11, width=14, dtype=torch.float32):
         {"likelihood": "logistic", "variance": "exp", "rgb_activation": "sigmoid"},
         {"pool": "flatten", "image_size": (11, 14), "refinement_mlp": (9, 4)},
         {"recompute": True},
+        {"recompute": True, "lds": {"weight": 0.0}},
         {"decoder": "deconv", "image_size": (11, 14), "kernel_size": 5},
         {"without": ("image", "coordinates")},
     ]
@@ -58,6 +60,70 @@ def test_equals_the_textbook_in_values_and_gradients(options):
     for (name, mine), textbook in zip(model.named_parameters(), plain.model.parameters(), strict=True):
         scale = textbook.grad.abs().max().clamp(min=1e-3)
         torch.testing.assert_close(mine.grad / scale, textbook.grad / scale, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def lds_run(monkeypatch, options):
+    """Model, its loss, and the latents (z, mean) of each of its decodes."""
+    torch.manual_seed(0)
+    model = IODINE(**TINY, lds=options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    guesses, plain_guess = [], model._guess
+    monkeypatch.setattr(model, "_guess", lambda *a, **k: guesses.append(plain_guess(*a, **k)) or guesses[-1])
+    torch.manual_seed(1)
+    losses = model.loss({"image": images(dtype=torch.float64)})
+    return model, losses, [[x.unflatten(0, (2, 3)) for x in (g.z, g.mean)] for g in guesses]
+
+
+@pytest.mark.parametrize("options", [{"weight": 0.5}, {"on": "means", "iterations": "last"}], ids=str)
+def test_lds_adds_its_penalty_of_every_iteration(monkeypatch, options):
+    model, losses, latents = lds_run(monkeypatch, options)
+    plain, without, plain_latents = lds_run(monkeypatch, None)
+    prior = LDS(**options)
+
+    def penalty(t, latents):
+        return prior(latents[t][0 if prior.on == "samples" else 1]).mean()
+
+    counted = [0, 0, 1] if prior.iterations == "last" else [0, 0.5, 1]
+    expected = sum(prior.weight * w * penalty(t, plain_latents) for t, w in enumerate(counted))
+    torch.testing.assert_close(losses.total, without.total + expected)
+    torch.testing.assert_close(losses.terms["lds"], penalty(2, latents).detach())
+    assert "lds" not in without.terms
+    losses.total.backward()
+    (without.total + expected).backward()
+    for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("on", ["samples", "means"])
+def test_lds_in_the_refinement_is_the_gradient_of_each_images_penalty(on):
+    torch.manual_seed(0)
+    options = {"weight": 3.0, "on": on, "in_refinement": True}
+    model, without = IODINE(**TINY, lds=options).double(), IODINE(**TINY).double()
+    without.load_state_dict(model.state_dict())
+    image = images(dtype=torch.float64)
+    posterior = 0.3 * torch.randn(6, 10, dtype=torch.float64)
+    gradients = []
+    for m in (model, without):
+        torch.manual_seed(1)
+        guess = m._guess(image, posterior, m._fixed(image))
+        gradients.append(m._posterior_gradient(guess))
+    p = posterior.clone().requires_grad_()
+    mean, s = p.chunk(2, 1)
+    z = mean + torch.nn.functional.softplus(s).sqrt() * guess.noise
+    penalty = 3 * LDS()((z if on == "samples" else mean).unflatten(0, (2, 3))).sum()
+    torch.testing.assert_close(gradients[0] - gradients[1], torch.autograd.grad(penalty, p)[0])
+
+
+def test_lds_is_no_part_of_inference():
+    model, without = (IODINE(**TINY, lds=options) for options in ({"weight": 1e6}, None))
+    without.load_state_dict(model.state_dict())
+    results = []
+    for m in (model, without):
+        torch.manual_seed(0)
+        results.append(m.decompose(images()).components)
+    assert torch.equal(*results)
 
 
 def test_bfloat16_convolutions_stay_close_to_float64():

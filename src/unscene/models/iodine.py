@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from unscene.models.base import Losses, SceneModel, check_positive
 from unscene.nn.blocks import MapNorm, compute_dtype, cosine_coordinates, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
 from unscene.nn.refinement import RefinementNetwork
+from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
 
 # What the refinement network sees, in this order. Gradients are those of the negative ELBO.
@@ -85,6 +86,7 @@ class IODINE(SceneModel):
         coordinates: two linear channels, or the eight cosine ones of the reference code, in the refinement.
         without: names of refinement inputs to leave out (see INPUTS), for ablations.
         image_size: (H, W), only where the architecture fixes it.
+        lds: options of `unscene.priors.lds.LDS`, such as {"weight": 1.0}; None leaves this prior out.
         recompute: keep no activations inside a refinement step in training and compute them again in the backward
             pass: a third more work, and memory no longer grows with T. With several processes it needs
             DistributedDataParallel's static_graph.
@@ -115,6 +117,7 @@ class IODINE(SceneModel):
         coordinates: Literal["linear", "cosine"] = "linear",
         without: Sequence[str] = (),
         image_size: Sequence[int] | None = None,
+        lds: dict[str, Any] | None = None,
         recompute: bool = False,
     ) -> None:
         super().__init__()
@@ -133,7 +136,7 @@ class IODINE(SceneModel):
         self.image_channels, self.num_slots, self.iterations = image_channels, num_slots, iterations
         self.likelihood = LIKELIHOODS[likelihood](*([] if likelihood_scale is None else [likelihood_scale]))
         self.variance, self.rgb_activation, self.recompute = variance, rgb_activation, recompute
-        self.image_size = image_size
+        self.image_size, self.lds = image_size, LDS.from_options(lds)
         self._num_fixed = 4 if decoder == "broadcast" else 1
         self.coordinates = linear_coordinates if coordinates == "linear" else cosine_coordinates
 
@@ -169,7 +172,8 @@ class IODINE(SceneModel):
     def loss(self, batch: Scenes, step: int = 0) -> Losses:
         """Negative ELBO in nats per image, summed over iterations with weights that rise linearly from 0 to 1.
 
-        The terms ``nll`` and ``kl`` are those of the last iteration. ``step`` is not used.
+        The terms ``nll`` and ``kl``, and with the prior ``lds`` its penalty, are those of the last iteration. ``step``
+        is not used.
         """
         image = self._checked(batch["image"])
         return self._objective([image] * (self.iterations + 1))
@@ -182,9 +186,11 @@ class IODINE(SceneModel):
                 fixed = self._fixed(image)
             inputs = (t < last, image, posterior, *fixed, *state)
             outputs = checkpoint(self._step, *inputs, use_reentrant=True) if self.recompute else self._step(*inputs)
-            nll, kl, posterior, *state = outputs
-            total = total + (nll + kl) * (t / last if last else 1.0)
-        return Losses(total, {"nll": nll.detach(), "kl": kl.detach()})
+            nll, kl, alike, posterior, *state = outputs
+            alike_weight = self.lds.weight_at(t, last) if self.lds else 0.0
+            total = total + (nll + kl + alike_weight * alike) * (t / last if last else 1.0)
+        terms = {"nll": nll.detach(), "kl": kl.detach()}
+        return Losses(total, terms | ({"lds": alike.detach()} if self.lds else {}))
 
     @torch.no_grad()
     def decompose(
@@ -230,12 +236,17 @@ class IODINE(SceneModel):
         yield self._guess(image, posterior, fixed, sample=False)
 
     def _step(self, refine: bool, image: Tensor, posterior: Tensor, *fixed_and_state: Tensor) -> tuple[Tensor, ...]:
-        """One decode, its two loss terms, and the refinement that follows; tensors in and out, to be checkpointed."""
+        """One decode, its loss terms, and the refinement that follows; tensors in and out, to be checkpointed."""
         fixed, state = fixed_and_state[: self._num_fixed], fixed_and_state[self._num_fixed :]
         guess = self._guess(image, posterior, fixed)
         nll = -guess.mixture.log_prob.sum() / len(image)
         kl = gaussian_kl(guess.mean, guess.variance).sum() / len(image)
-        return nll, kl, *(self._refine(guess, fixed, state) if refine else (posterior, *state))
+        alike = self._alike(guess.z, guess.mean, guess.mixture.masks) if self.lds else nll.new_zeros(())
+        return nll, kl, alike, *(self._refine(guess, fixed, state) if refine else (posterior, *state))
+
+    def _alike(self, z: Tensor, mean: Tensor, masks: Tensor) -> Float[Tensor, ""]:
+        """LDS's penalty, mean over the batch."""
+        return self.lds.mean(*(x.unflatten(0, (len(masks), -1)) for x in (z, mean)), masks)
 
     def _start(self, batch_size: int, num_slots: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(batch_size * num_slots, -1)
@@ -306,10 +317,21 @@ class IODINE(SceneModel):
         _, mean, variance, noise, z, means, mask_logits, mixture = guess
         gradients = (mixture.means_gradient, mixture.mask_gradient)
         (dz,) = torch.autograd.grad((means, mask_logits), z, gradients, retain_graph=torch.is_grad_enabled())
+        d_mean = mean
+        if self.lds and self.lds.in_refinement:
+            dz_alike, d_mean_alike = self._alike_gradient(guess)
+            dz, d_mean = dz + dz_alike, d_mean + d_mean_alike
         with torch.no_grad():
             d_variance = 0.5 * (dz * noise / variance.sqrt() + 1 - 1 / variance)
             d_s = d_variance * (-torch.expm1(-variance) if self.variance == "softplus" else variance)
-            return torch.cat([dz + mean, d_s], 1)
+            return torch.cat([dz + d_mean, d_s], 1)
+
+    def _alike_gradient(self, guess: Guess) -> tuple[Tensor, Tensor]:
+        """Of each image's own penalty, times its weight, with respect to the samples and to the means themselves."""
+        with torch.enable_grad():
+            z, mean = (x.detach().requires_grad_() for x in (guess.z, guess.mean))
+            total = self.lds.weight * len(guess.means) * self._alike(z, mean, guess.mixture.masks)
+            return torch.autograd.grad(total, (z, mean), materialize_grads=True)
 
     # ---- small things ------------------------------------------------------------------------------------------
 

@@ -73,6 +73,14 @@ class LDS:
         with torch.autocast(slots.device.type, enabled=False):
             return self.reduce(self.similarity(slots.to(torch.promote_types(slots.dtype, torch.float32))), masks)
 
+    def mean(self, samples: Tensor, means: Tensor, masks: Tensor | None = None) -> Float[Tensor, ""]:
+        """The penalty of a batch, of those of the two (B, K, D) that ``on`` names."""
+        return self(samples if self.on == "samples" else means, masks).mean()
+
+    def weight_at(self, iteration: int, last: int) -> float:
+        """``weight``, or 0 in an iteration that does not count."""
+        return self.weight if self.iterations == "all" or iteration == last else 0.0
+
     def similarity(self, slots: Float[Tensor, "B K D"]) -> Float[Tensor, "B K K"]:
         """S of all pairs, each slot with itself included."""
         if self.kernel == "rbf":
