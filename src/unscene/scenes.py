@@ -10,6 +10,7 @@ A *Scenes* batch is a plain dict of tensors (one sample of a dataset is the same
 ``factors``     {name: (B, N, ...)}; entry i describes the object with id i, 0 the background
 ``visibility``  (B, N) bool: is the object with id i visible?
 ``viewpoint``   (B, V, P)
+``collision``   (B, T, H, W) bool: where objects collide; only from datasets that are asked for it
 ==============  =============================================================================
 
 Only ``image`` is always there. Labels are for evaluation; no training code may read them.

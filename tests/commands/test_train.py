@@ -95,6 +95,8 @@ def test_the_seed_changes_the_training(recipe):
         (["--model", "Toyo"], "model: there is no class Toyo"),
         (["--optimizer", "Adamo"], "optimizer: there is no class Adamo"),
         (["--schedule.factor", "0"], "factor must be above 0, got 0.0"),
+        (["--data.val", "BouncingBalls", "--data.val.frames", "0"], "^frames is 0; a video has at least 1 frame$"),
+        (["--trainer.callbacks+=BestWeights", "--trainer.callbacks.patience=0"], "^patience is 0; it takes at least 1"),
         (["--seed", "-1"], "seed: .*NonNegativeInt"),
         (["--config", "more.yaml"], "config: File does not exist: .*more.yaml"),
     ],

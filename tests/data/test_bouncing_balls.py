@@ -207,6 +207,7 @@ def test_collision_masks_are_wider_discs_after_a_contact(four):
         expected |= (x - px) ** 2 + (y - py) ** 2 < (factors["radius"][video, ball].item() + 2) ** 2
     assert len(touching) >= 2
     np.testing.assert_array_equal(masks[video, frame], expected)
+    assert torch.equal(videos(3, collisions=True)["collision"], masks[:3]) and "collision" not in four
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_splits_are_counted_in_clips():
 
 @pytest.mark.parametrize("cut", [lambda data: Clips(data, 7), Frames])
 def test_a_dataset_that_reads_clips_gives_the_same(cut):
-    dataset = BouncingBalls(3, variant="6-8", colors=8, frames=25)
+    dataset = BouncingBalls(3, variant="6-8", colors=8, frames=25, collisions=True)
     fast, slow = cut(dataset), cut(dataset)
     slow._source = WholeVideos(dataset)
     indices = [0, 5, 2, 2, 7]

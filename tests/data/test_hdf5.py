@@ -65,10 +65,12 @@ def test_videos_and_viewpoints(tmp_path):
         "image": torch.randint(256, (3, 4, 3, 6, 8)) / 255,
         "mask": torch.randint(200, (3, 4, 6, 8)),
         "viewpoint": torch.randn(3, 4, 2),
+        "collision": torch.rand(3, 4, 6, 8) < 0.5,
     }
     save_hdf5({"val": TensorScenes(scenes)}, tmp_path / "v.h5")
     read = whole(HDF5Scenes(tmp_path / "v.h5", "val"))
     assert torch.equal(read["image"], scenes["image"]) and torch.equal(read["viewpoint"], scenes["viewpoint"])
+    assert torch.equal(read["collision"], scenes["collision"])
     assert torch.equal(read["mask"], scenes["mask"].to(torch.uint8))
 
 

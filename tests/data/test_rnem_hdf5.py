@@ -39,13 +39,20 @@ def test_videos_come_back(file, videos):
     for name in ("image", "mask", "visibility"):
         assert torch.equal(batch[name], videos[name][[3, 0, 3]])
     assert torch.equal(pickle.loads(pickle.dumps(RNEMScenes(file, "test")))[1]["mask"], videos["mask"][5])
-    assert torch.equal(dataset.collision_masks([2, 1]), collision_masks(videos)[[2, 1]])
+    assert "collision" not in batch
 
 
 @pytest.mark.parametrize("options", [{}, {"colors": 8}, {"colors": 4}, {"colors": 8, "grayscale": True}])
 def test_colors_are_those_of_the_generator(file, options):
     expected = BouncingBalls(6, variant="6-8", frames=9, **options).batch(range(4))["image"]
     assert torch.equal(RNEMScenes(file, **options).batch(range(4))["image"], expected)
+
+
+def test_collisions_are_read_if_asked_for(file, videos):
+    dataset, expected = RNEMScenes(file, frames=8, collisions=True), collision_masks(videos)
+    found = dataset.batch([2, 1])["collision"]
+    assert found.dtype == torch.bool and found.any() and torch.equal(found, expected[[2, 1], :8])
+    assert torch.equal(Clips(dataset, 4)[3]["collision"], expected[1, 4:8])
 
 
 def test_frames_and_clips(file, videos):
@@ -79,8 +86,8 @@ def test_other_layouts_are_refused(tmp_path):
             RNEMScenes(path)[0]
     with pytest.raises(InputError, match="has no group 'validation'; it has training"):
         RNEMScenes(write(tmp_path / "d.h5", features=good, groups=good), "val")
-    with pytest.raises(InputError, match="group 'training' of .*d.h5 has no 'collisions', only features, groups"):
-        RNEMScenes(tmp_path / "d.h5").collision_masks([0])
+    with pytest.raises(InputError, match="d.h5 has no 'collisions', only features, groups; leave .* collisions out"):
+        RNEMScenes(tmp_path / "d.h5", collisions=True)[0]
 
 
 def test_bad_options_and_files(file, tmp_path):

@@ -14,7 +14,7 @@ from unscene.evaluation import Evaluation, evaluate
 from unscene.models.base import Losses, SceneModel
 
 WHOLE = {"fg_ari", "slot_stability", "mota", "id_switch", "mostly_tracked"}
-PER_FRAME = ["frame_ari", "frame_fg_ari", "frame_fg_ari_legacy", "undefined_frames", "mse"]
+PER_FRAME = ["frame_ari", "frame_fg_ari", "frame_fg_ari_legacy", "last_frame_fg_ari", "undefined_frames", "mse"]
 
 
 class StillModel(SceneModel):
@@ -63,6 +63,8 @@ def test_values_are_those_of_the_metrics():
     assert evaluation.meta["num_slots"] == 5
     for name, function in {"frame_ari": metrics.frame_ari, "fg_ari": metrics.fg_ari}.items():
         np.testing.assert_array_equal(evaluation.values[name], function(scenes["mask"], segmentation))
+    last = metrics.fg_ari(scenes["mask"][:, -1], segmentation[:, -1])
+    np.testing.assert_array_equal(evaluation.values["last_frame_fg_ari"], last)
     expected = metrics.mot(scenes["mask"], segmentation)
     np.testing.assert_array_equal(evaluation.values["id_switch"], expected["id_switch"])
 

@@ -328,6 +328,24 @@ def test_slots_are_interchangeable():
         torch.testing.assert_close(getattr(states[1], name), getattr(states[0], name)[:, order])
 
 
+def test_own_scores_hold_the_loss_of_training():
+    model, video = shaken(RNEM(**TINY, inter_weight=0.3)), videos(dtype=torch.float64)
+    torch.manual_seed(1)
+    total, terms = model.loss({"image": video})
+    torch.manual_seed(1)
+    frames = [{"image": frame} for frame in video.unbind(1)]
+    said = list(model.stream(video.unbind(1)))
+    assert model.own_scores(frames[0], said[0]) == {}
+    steps = [model.own_scores(frames[t], said[t], frames[t - 1]) for t in range(1, 5)]
+    for name, expected in {"loss": total.detach(), **terms}.items():
+        torch.testing.assert_close(torch.stack([step[name] for step in steps]).mean(), expected, msg=name)
+    nem, image = shaken(NEM(**TINY_NEM, inter_weight=0.3)), videos(size=(6, 7), dtype=torch.float64)[:, 0]
+    torch.manual_seed(1)
+    expected = nem.loss({"image": image}).total.detach()
+    torch.manual_seed(1)
+    torch.testing.assert_close(nem.own_scores({"image": image}, nem.decompose(image))["loss"].mean(), expected)
+
+
 def test_a_stream_keeps_no_graph_and_leaves_the_callers_gradients_on():
     for d in RNEM(**TINY).stream(videos().unbind(1), horizon=2):
         assert torch.is_grad_enabled()

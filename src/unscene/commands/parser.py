@@ -32,6 +32,15 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_sentence(message)) from ex
 
+    def instantiate(self, *args: Any, **kwargs: Any) -> Namespace:
+        """Build the classes; what one of them refuses comes as its own InputError also where None is possible."""
+        try:
+            return super().instantiate(*args, **kwargs)
+        except ValueError as error:  # a report on all alternatives of the type
+            if isinstance(error.__cause__, InputError):
+                raise error.__cause__ from error
+            raise
+
     def format_help(self) -> str:
         return re.sub(r"<class\s+'(\w+)'>", r"\1", super().format_help())
 

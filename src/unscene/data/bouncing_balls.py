@@ -71,7 +71,8 @@ class BouncingBalls(GeneratedScenes):
     balls overlap in a collision the larger id. ``factors`` of the N = 1 + (largest number of) balls, 0 for the
     background and for balls that a video does not have: ``position`` (B, N, T, 2), x rightwards and y downwards,
     in pixels; ``velocity`` (B, N, T, 2) in pixels per frame; ``collision`` (B, N, T) bool, whether the ball hit another
-    since the frame before; ``radius`` in pixels, ``mass`` (B, N) and ``color`` (B, N, C).
+    since the frame before; ``radius`` in pixels, ``mass`` (B, N) and ``color`` (B, N, C). With ``collisions`` there is
+    also ``collision`` (B, T, 64, 64), see `collision_masks`.
 
     ``frames``: a video's first frames do not depend on how many there are; the published ones have 51.
     Raises InputError for an unknown ``variant``, ``colors``, ``split``, and for no videos or frames.
@@ -94,6 +95,7 @@ class BouncingBalls(GeneratedScenes):
         frames: int = 51,
         colors: int | None = None,
         grayscale: bool = False,
+        collisions: bool = False,
     ) -> None:
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r} of bouncing balls; choose one of {', '.join(VARIANTS)}")
@@ -103,6 +105,7 @@ class BouncingBalls(GeneratedScenes):
             raise InputError(f"frames is {frames}; a video has at least 1 frame")
         super().__init__(num_scenes, seed, split)
         self.variant, self.num_frames, self._variant = variant, frames, VARIANTS[variant]
+        self.collisions = collisions
         self._palette = palette(colors, grayscale)[: self._variant.most + 1]
 
     def generate(self, draws: Draws) -> Scenes:
@@ -133,7 +136,8 @@ class BouncingBalls(GeneratedScenes):
         image = np.empty((*mask.shape[:2], self._palette.shape[1], SIZE, SIZE), dtype=np.float32)
         for channel, level in enumerate(self._palette.T):
             image[:, :, channel] = level[mask]
-        return assemble(image, mask, factors)
+        scenes = assemble(image, mask, factors)
+        return scenes | {"collision": collision_masks(scenes)} if self.collisions else scenes
 
 
 def palette(colors: int | None, grayscale: bool) -> np.ndarray:

@@ -12,6 +12,8 @@ from unscene.data.dataset import SceneDataset
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
+PER_FRAME = ("image", "mask", "collision")  # what has an axis T after that of the batch
+
 
 @runtime_checkable
 class ReadsClips(Protocol):
@@ -74,7 +76,7 @@ class Frames(Clips):
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         scenes = super().batch(indices)
-        scenes |= {name: scenes[name][:, 0] for name in ("image", "mask") if name in scenes}
+        scenes |= {name: scenes[name][:, 0] for name in PER_FRAME if name in scenes}
         if "factors" in scenes:
             timed = self._source.timed_factors
             scenes["factors"] = {name: v[:, :, 0] if name in timed else v for name, v in scenes["factors"].items()}
@@ -100,8 +102,8 @@ class WholeVideos:
         videos, position = torch.tensor(indices).unique(return_inverse=True)
         whole = self.dataset.batch(videos.tolist())
         when = torch.tensor(starts)[:, None] + torch.arange(frames)  # (B, F)
-        clips = {name: value[position] for name, value in whole.items() if name not in ("image", "mask", "factors")}
-        clips |= {name: whole[name][position[:, None], when] for name in ("image", "mask") if name in whole}
+        clips = {name: value[position] for name, value in whole.items() if name not in (*PER_FRAME, "factors")}
+        clips |= {name: whole[name][position[:, None], when] for name in PER_FRAME if name in whole}
         if "factors" in whole:
             clips["factors"] = {
                 name: v[position[:, None], :, when].transpose(1, 2) if name in self.timed_factors else v[position]

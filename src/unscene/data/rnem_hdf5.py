@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from torch import Tensor
 
 from unscene.data.bouncing_balls import PALETTES, palette
 from unscene.data.clips import visible_ids
@@ -37,8 +36,8 @@ class RNEMScenes(SceneDataset):
     a file may have fewer. T is 51, or the first ``frames``.
 
     The files hold, per group training, validation and test, ``features`` (0 or 1) and ``groups`` (ids) of shape
-    (51, N, 64, 64, 1): time first. Other members are not read, but for `collision_masks`. Of positions and velocities
-    the layout is not documented.
+    (51, N, 64, 64, 1): time first. With ``collisions`` the member of that name is read too, as ``collision``
+    (T, 64, 64) bool: where balls collide. Of positions and velocities the layout is not documented.
 
     Raises InputError if the file is missing, no HDF5, truncated, of another layout, or lacks the split, and if
     ``frames`` is more than it has.
@@ -56,6 +55,7 @@ class RNEMScenes(SceneDataset):
         frames: int | None = None,
         colors: int | None = None,
         grayscale: bool = False,
+        collisions: bool = False,
     ) -> None:
         if split not in GROUPS:
             raise InputError(f"unknown split {split!r}; choose one of {', '.join(GROUPS)}")
@@ -63,7 +63,7 @@ class RNEMScenes(SceneDataset):
             raise InputError(f"colors is {colors}; balls come in 8 or 4 colours, or white with None")
         self.path, self.split, self._group = Path(path), split, GROUPS[split]
         self._palette = None if colors is None else torch.from_numpy(palette(colors, grayscale))
-        self._channels = 1 if grayscale else 3
+        self._channels, self.collisions = 1 if grayscale else 3, collisions
         check_hdf5(self.path)
         with opened(self.path) as file:
             length = self._check(file)
@@ -109,11 +109,10 @@ class RNEMScenes(SceneDataset):
             image = image.repeat(1, 1, self._channels, 1, 1)
         else:
             image = self._palette[mask.long()].movedim(-1, 2).contiguous()
-        return {"image": image, "mask": mask, "visibility": visible_ids(mask, MAX_BALLS + 1)}
-
-    def collision_masks(self, indices: Sequence[int]) -> Tensor:
-        """Where balls collide, (B, T, 64, 64) bool, as stored: for the relational loss."""
-        return torch.from_numpy(self._read("collisions", indices, [0] * len(indices), self.num_frames) != 0)
+        scenes = {"image": image, "mask": mask, "visibility": visible_ids(mask, MAX_BALLS + 1)}
+        if self.collisions:
+            scenes["collision"] = torch.from_numpy(self._read("collisions", indices, starts, frames) != 0)
+        return scenes
 
     def _ids(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Tensor:
         ids = self._read("groups", indices, starts, frames)
@@ -129,7 +128,8 @@ class RNEMScenes(SceneDataset):
         with opened(self.path) as file:
             if name not in file[self._group]:
                 raise InputError(
-                    f"group {self._group!r} of {self.path} has no {name!r}, only {', '.join(file[self._group])}"
+                    f"group {self._group!r} of {self.path} has no {name!r}, only {', '.join(file[self._group])}; "
+                    "leave the option collisions out"
                 )
             member, spans = file[self._group][name], zip(indices, starts, strict=True)
             return np.stack([member[start : start + frames, int(index), ..., 0] for index, start in spans])

@@ -22,6 +22,7 @@ from unscene.models.base import SceneModel
 from unscene.scenes import Scenes
 
 PRECISIONS = ("32-true", "bf16-mixed")  # named as in Lightning
+SCORED = ("image", "mask", "viewpoint", "collision")  # what an evaluation needs of a batch
 
 
 @torch.no_grad()
@@ -49,11 +50,14 @@ def evaluate(
     (for a method with another prior it is a yardstick, not its objective).
 
     Videos, of which the first ``frames`` frames, but for ``skip`` at their start: always ``mse``; with masks
-    ``frame_ari``, ``frame_fg_ari`` (its ``_legacy`` twin counts 1 for each of ``undefined_frames``), and for a
-    VideoModel ``fg_ari`` of the whole video, ``slot_stability`` and the metrics of `unscene.metrics.mot`, whose values
-    for all videos as one are in the meta. Any other model gets every frame as an image. With ``observe`` and
-    ``horizon`` the video model also predicts the ``horizon`` frames that follow the first ``observe``, see
-    `Evaluation.prediction`.
+    ``frame_ari``, ``frame_fg_ari`` (its ``_legacy`` twin counts 1 for each of ``undefined_frames``),
+    ``last_frame_fg_ari``, and for a VideoModel ``fg_ari`` of the whole video, ``slot_stability`` and the metrics of
+    `unscene.metrics.mot`, whose values for all videos as one are in the meta. Any other model gets every frame as an
+    image. With ``observe`` and ``horizon`` the video model also predicts the ``horizon`` frames that follow the first
+    ``observe``, see `Evaluation.prediction`.
+
+    Methods may add scores of their own (`SceneModel.own_scores`); of videos these are means over the frames, and for a
+    VideoModel, with ``_last_10`` behind the name, over the last 10.
 
     ``num_slots`` and ``iterations`` default to the model's own. The noise of a batch is a function
     of ``seed`` and the batch alone, and the global generators are left as they were. ``model`` is moved
@@ -71,7 +75,7 @@ def evaluate(
     scored: list[BatchScores] = []
     begin = time.perf_counter()
     for start, batch in _batches(dataset, num_scenes, batch_size):
-        batch = {name: batch[name].to(device) for name in ("image", "mask", "viewpoint") if name in batch}
+        batch = {name: batch[name].to(device) for name in SCORED if name in batch}
         with _undisturbed(model, device, (seed, start), precision):
             scored.append(_score(model, batch, options, span))
         if progress is not None:
@@ -109,7 +113,8 @@ def _score(model: SceneModel, batch: Scenes, options: dict[str, int], span: dict
     if given:
         raise InputError(f"{given[0]} is an option for videos, but the dataset holds images; leave it out")
     decomposition = model.decompose(batch["image"], **options)
-    return BatchScores(image_scores(batch["image"], batch.get("mask"), decomposition), decomposition.masks.shape[-3])
+    values = image_scores(batch["image"], batch.get("mask"), decomposition) | model.own_scores(batch, decomposition)
+    return BatchScores(values, decomposition.masks.shape[-3])
 
 
 def _num_scenes(dataset: Sized, limit: int | None, batch_size: int, seed: int, precision: str) -> int:

@@ -6,6 +6,7 @@ An image in which there is nothing to measure scores NaN; means must leave it ou
 `unscene.metrics.aggregate.ImageMean` turns any of them into a torchmetrics metric.
 """
 
+from unscene.metrics.em import confidence, em_losses, em_upper_bound
 from unscene.metrics.factors import pair_with_objects, predict_factors
 from unscene.metrics.iou import match_slots, miou, segmentation_covering
 from unscene.metrics.pixel import mse, normal_kl
@@ -15,6 +16,9 @@ from unscene.metrics.video import frame_ari, frame_fg_ari, horizon_errors, runni
 
 __all__ = [
     "ari",
+    "confidence",
+    "em_losses",
+    "em_upper_bound",
     "fg_ari",
     "frame_ari",
     "frame_fg_ari",

@@ -45,6 +45,16 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
     def loss(self, batch: Scenes, step: int) -> Losses:
         """The training objective on a batch of Scenes at optimisation step ``step``; labels must not be read."""
 
+    def own_scores(
+        self, scenes: Scenes, decomposition: Decomposition, before: Scenes | None = None
+    ) -> dict[str, Tensor]:
+        """Scores {name: (B,)} in terms that only this method has, for `unscene.evaluation`; by default none.
+
+        ``scenes`` are images, or one frame of videos, with the labels that the data has; ``before`` is the frame
+        before it, None for images and for the first frame.
+        """
+        return {}
+
     @classmethod
     def from_pretrained(cls, source: str | Path, **hub_options) -> SceneModel:
         """The model with the weights that ``source`` holds: as `unscene.load`, but only weights of this class."""

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from unscene import metrics
 from unscene.errors import InputError
 from unscene.models.base import Losses, SceneModel, VideoModel, check_positive
 from unscene.nn.blocks import elu
@@ -75,6 +76,21 @@ def em_losses(logits: Float[Tensor, "B K 1 H W"], target: Float[Tensor, "B 1 H W
 
 def as_decomposition(state: State) -> Decomposition:
     return Decomposition(masks=state.gamma.squeeze(2), components=state.means, slots=state.theta)
+
+
+def em_scores(scenes: Scenes, decomposition: Decomposition, inter_weight: float, near: Tensor | None = None) -> dict:
+    """`own_scores` of these methods: losses in nats per image as in training, and confidence on the true objects.
+
+    ``near`` (B, H, W) says which pixels the relational loss is about.
+    """
+    image, means, gamma = scenes["image"], decomposition.components, decomposition.masks
+    losses, bound = metrics.em_losses(image, means, gamma), metrics.em_upper_bound(image, means)
+    scores = {"loss": losses.total(inter_weight), **losses._asdict(), "upper_bound_loss": bound.total(inter_weight)}
+    if near is not None:
+        scores["relational_loss"] = metrics.em_losses(image, means, gamma, near).total(inter_weight)
+    if "mask" in scenes:
+        scores["confidence"] = metrics.confidence(gamma, scenes["mask"])
+    return scores
 
 
 def check_binary(image: Tensor, image_size: Sequence[int], axes: str, name: str) -> None:
@@ -287,6 +303,15 @@ class RNEM(VideoModel):
             yield as_decomposition(state)
             frame = (state.gamma * state.means).sum(1)
 
+    def own_scores(
+        self, scenes: Scenes, decomposition: Decomposition, before: Scenes | None = None
+    ) -> dict[str, Tensor]:
+        """The paper's losses of the step that predicted a frame, and confidence; none of the first frame.
+
+        The relational loss, where the data has ``collision``, is about pixels near a collision in the frame before.
+        """
+        return {} if before is None else em_scores(scenes, decomposition, self.inter_weight, before.get("collision"))
+
     # ---- one step of EM --------------------------------------------------------------------------------------------
 
     def _step(self, frame: Tensor, target: Tensor, state: State, kernels: Sequence[Tensor]) -> tuple:
@@ -383,6 +408,12 @@ class NEM(SceneModel):
         check_positive(num_slots=num_slots, iterations=iterations)
         options = num_slots or self.num_slots, iterations or self.iterations
         return as_decomposition(self._infer(self._checked(image), *options)[1])
+
+    def own_scores(
+        self, scenes: Scenes, decomposition: Decomposition, before: Scenes | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of the last iteration, and confidence."""
+        return em_scores(scenes, decomposition, self.inter_weight)
 
     def _infer(self, image: Tensor, num_slots: int, iterations: int) -> tuple[Tensor, State]:
         """The last logits (B, K, 1, H, W), and the state they belong to."""

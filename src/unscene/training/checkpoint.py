@@ -70,7 +70,12 @@ class Checkpoints(Callback):
                 remove_leftovers(path.parent)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps:
+        if self._is_due(trainer) and not validates_next(trainer):
+            self.save(trainer, pl_module.model)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Only now: a resumed training does not validate again, so the checkpoint must hold what callbacks learnt."""
+        if self._is_due(trainer):
             self.save(trainer, pl_module.model)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,6 +85,9 @@ class Checkpoints(Callback):
         if isinstance(exception, KeyboardInterrupt):
             hint = f"--ckpt_path last continues from step {self.saved_step}" if self.saved_step else "nothing saved yet"
             trainer.print(f"\nstopped; {hint}")
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return trainer.global_step % self.every_n_steps == 0 or trainer.global_step == trainer.max_steps
 
     def save(self, trainer: Trainer, model: SceneModel) -> None:
         """Save unless this step is saved already (as between two accumulated batches)."""
@@ -101,6 +109,12 @@ class Checkpoints(Callback):
         by_age = sorted(self.folder.glob("step-*.ckpt"), key=lambda path: (path.stat().st_mtime_ns, path.name))
         for path in by_age[: -self.keep]:  # not by step: training may have gone back to an earlier one
             path.unlink()
+
+
+def validates_next(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that has just ended; if it goes by the clock nobody knows."""
+    interval = trainer.val_check_batch
+    return bool(interval) and trainer.enable_validation and (trainer.fit_loop.total_batch_idx + 1) % interval == 0
 
 
 def link_atomically(source: Path, target: Path) -> None:

@@ -21,6 +21,7 @@ from unscene.scenes import Scenes
 from unscene.training.schedules import Constant, Schedule
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
+VAL_LOSS = "val/loss"
 REMEDY = "lower the learning rate or clip gradients, then continue from the last checkpoint, which is intact"
 
 
@@ -77,6 +78,9 @@ class SceneModule(LightningModule):
     def validation_step(self, batch: Scenes, batch_idx: int) -> None:
         decomposition = self.model.decompose(batch["image"])
         self._score("mse", batch["image"], decomposition.reconstruction)
+        if any(getattr(callback, "monitor", None) == VAL_LOSS for callback in self.trainer.callbacks):
+            loss = self.model.loss(batch, self.global_step).total  # as long as decomposing again, so not without need
+            self.log(VAL_LOSS, loss, batch_size=len(batch["image"]), sync_dist=True, prog_bar=True)
         if "mask" in batch:
             self._score("ari", batch["mask"], decomposition.segmentation)
             self._score("fg_ari", batch["mask"], decomposition.segmentation)

@@ -45,6 +45,7 @@ class RunFolder:
     metrics = property(lambda self: self.path / "metrics.csv")
     checkpoints = property(lambda self: self.path / "checkpoints")
     model = property(lambda self: self.path / "model")
+    best = property(lambda self: self.path / "best")
 
     def start(self, ckpt_path: str | Path | None) -> Path | None:
         """The checkpoint to continue from, None for a new training; refuses to mix a new one with an old one."""
