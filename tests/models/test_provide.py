@@ -8,6 +8,7 @@ import torch
 from plain_provide import PlainPROVIDE
 from unscene.errors import InputError
 from unscene.models.provide import PROVIDE
+from unscene.priors.lds import LDS
 
 SMALL = {
     "image_size": (8, 12),
@@ -53,6 +54,44 @@ def test_equals_the_textbook_in_values_and_gradients(options):
     for (name, parameter), twin in zip(model.named_parameters(), plain.parameters(), strict=True):
         tolerance = {"rtol": 1e-6, "atol": 1e-7 * twin.grad.abs().max().item()}
         torch.testing.assert_close(parameter.grad, twin.grad, **tolerance, msg=name)
+
+
+@pytest.mark.parametrize("options", [{"weight": 2.0}, {"on": "means", "iterations": "last"}], ids=str)
+def test_lds_adds_its_penalty_of_every_decode(monkeypatch, options):
+    prior, guesses = LDS(**options), []
+    models = small(lds=options, recompute=options.get("on") == "means"), small()
+    plain_guess = models[1]._guess
+    monkeypatch.setattr(models[1], "_guess", lambda *a: guesses.append(plain_guess(*a)) or guesses[-1])
+    losses = []
+    for model in models:
+        torch.manual_seed(1)
+        losses.append(model.loss({"image": video()}))
+    latents = [g.z if prior.on == "samples" else g.posterior.chunk(2, 1)[0] for g in guesses]
+    penalties = [prior(z.unflatten(0, (2, 3))).mean() for z in latents]
+    steps = [(i, n) for f in range(3) for n in [models[0].num_decodes(f)] for i in range(n)]
+    counted = [(i + 1) / 4 * (prior.iterations == "all" or i == n - 1) for i, n in steps]
+    expected = losses[1].total + sum(prior.weight * w * p for w, p in zip(counted, penalties, strict=True))
+    torch.testing.assert_close(losses[0].total, expected)
+    last = torch.stack([p for (i, n), p in zip(steps, penalties, strict=True) if i == n - 1]).mean()
+    torch.testing.assert_close(losses[0].terms["lds"], last.detach())
+    losses[0].total.backward(), expected.backward()
+    for mine, theirs in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad)
+
+
+def test_lds_in_the_refinement_adds_its_gradient():
+    model, without = small(lds={"weight": 3.0, "in_refinement": True}), small()
+    x, prepared, gradients = video()[:, 0], model.decoder.prepare((8, 12)), []
+    posterior = 0.3 * torch.randn(6, 10, dtype=torch.float64)
+    for m in (model, without):
+        torch.manual_seed(1)
+        frame = m._frame(x, *m._start(2, 3), prepared)
+        guess = m._guess(frame, posterior, None)
+        gradients.append(m._gradients(frame, guess)[2])
+    p = posterior.clone().requires_grad_()
+    z = p[:, :5] + (0.5 * p[:, 5:]).exp() * guess.noise
+    penalty = 3 * LDS()(z.unflatten(0, (2, 3))).sum()
+    torch.testing.assert_close(gradients[0] - gradients[1], torch.autograd.grad(penalty, p)[0])
 
 
 @pytest.mark.parametrize(("features", "total"), [("none", 2_846_212), ("squeeze", 2_977_940)])

@@ -86,6 +86,17 @@ def test_gradient_and_single_slot():
     assert LDS()(torch.zeros(1, 3, 2)).isfinite().all()
 
 
+@pytest.mark.parametrize("on", ["samples", "means"])
+def test_gradient_is_that_of_each_images_weighted_penalty(on):
+    samples, means = slots(), slots(seed=1)
+    d_samples, d_means = LDS(weight=3.0, on=on).gradient(samples, means)
+    z = (samples if on == "samples" else means).requires_grad_()
+    (expected,) = torch.autograd.grad(3 * LDS()(z).sum(), z)
+    seen, unseen = (d_samples, d_means) if on == "samples" else (d_means, d_samples)
+    torch.testing.assert_close(seen, expected)
+    assert unseen.abs().max() == 0
+
+
 def test_float32_whatever_autocast_says():
     z = slots().float()
     with torch.autocast("cpu", torch.bfloat16):

@@ -12,7 +12,7 @@ they do not depend on the batch; SqueezeNet features are `nn.squeezenet`, and of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from unscene.nn.blocks import compute_dtype, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder
 from unscene.nn.refinement import MapEncoder
 from unscene.nn.squeezenet import SqueezeFeatures
+from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
 
 
@@ -104,6 +105,7 @@ class PROVIDE(VideoModel):
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
+        lds: options of `unscene.priors.lds.LDS`, such as {"weight": 1.0}; None leaves this prior out.
         recompute: keep no activations inside an iteration in training and compute them again in the backward pass.
         truncate: stop gradients between frames after so many; None never does.
 
@@ -142,6 +144,7 @@ class PROVIDE(VideoModel):
         predict_z: Literal["first", "prior_mean"] = "first",
         features: Literal["none", "squeeze"] = "none",
         feature_weights: str | None = None,
+        lds: dict[str, Any] | None = None,
         recompute: bool = False,
         truncate: int | None = None,
     ) -> None:
@@ -158,7 +161,7 @@ class PROVIDE(VideoModel):
         self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
         self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
-        self.recompute, self.truncate = recompute, truncate
+        self.lds, self.recompute, self.truncate = LDS.from_options(lds), recompute, truncate
 
         self.initial_posterior = nn.Parameter(torch.empty(2 * latent_size).uniform_(-0.5, 0.5))
         self.register_buffer("beta", torch.tensor(float(likelihood_weight)))
@@ -198,7 +201,8 @@ class PROVIDE(VideoModel):
     def loss(self, batch: Scenes, step: int = 0) -> Losses:
         """Weighted sum over frames and iterations of beta NLL + psi KL + gamma entropy, mean over videos.
 
-        The terms ``nll``, ``kl`` and ``entropy`` are those of each frame's last decode, mean over frames, in nats.
+        The terms ``nll``, ``kl`` and ``entropy``, and with the prior ``lds`` its penalty, are those of each frame's
+        last decode, mean over frames, in nats.
         """
         video = self._checked(batch["image"], "B, T, C, H, W", "video")
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
@@ -212,13 +216,14 @@ class PROVIDE(VideoModel):
             for i in range(num_decodes):
                 state = (posterior, hidden, cell, first if i == 0 and not self.resample else None)
                 terms, (posterior, hidden, cell) = self._iterate(frame, state, update=i < self.iterations - 1)
-                weights = (frame.beta, self.kl_weight, self.entropy_weight)
+                alike_weight = self.lds.weight_at(i, num_decodes - 1) if self.lds else 0.0
+                weights = (frame.beta, self.kl_weight, self.entropy_weight, alike_weight)
                 total = total + self._weight(i, num_decodes) * sum(w * t for w, t in zip(weights, terms, strict=True))
             last.append(torch.stack([term.detach() for term in terms]))
-        nll, kl, entropy = torch.stack(last).mean(0)
+        means = dict(zip(("nll", "kl", "entropy", "lds"), torch.stack(last).mean(0), strict=True))
         if self.training and self.adapt_weight:
             self._adapt(last[-1][0])
-        return Losses(total, {"nll": nll, "kl": kl, "entropy": entropy})
+        return Losses(total, {name: mean for name, mean in means.items() if self.lds or name != "lds"})
 
     def stream(
         self, frames: Iterable[Tensor], *, num_slots: int | None = None, horizon: int = 0
@@ -286,7 +291,7 @@ class PROVIDE(VideoModel):
 
         inputs = (frame.beta, *state, *frame[:6], *frame.prepared)
         outputs = checkpoint(run, *inputs, use_reentrant=True) if self.recompute else run(*inputs)
-        return outputs[:3], outputs[3:]
+        return outputs[:4], outputs[4:]
 
     def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]) -> Frame:
         return Frame(image, self._constant(image), hidden, cell, *self._prior(hidden), self.beta, tuple(prepared))
@@ -330,13 +335,16 @@ class PROVIDE(VideoModel):
 
     # ---- objective and the inputs of the refinement ------------------------------------------------------------
 
-    def _terms(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor]:
-        """Negative log likelihood, KL and entropy of the masks, summed over all but the batch, mean over that."""
+    def _terms(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Negative log likelihood, KL, entropy of the masks, LDS; summed over all but the batch, mean over that."""
         masks, (mean, logvar) = guess.mixture.masks, guess.posterior.chunk(2, 1)
         ratio = logvar - frame.prior_logvar
         kl = 0.5 * (ratio.exp() + (mean - frame.prior_mean).square() * (-frame.prior_logvar).exp() - 1 - ratio)
         sums = -guess.mixture.log_prob.sum(), kl.sum(), -(masks * (masks + 1e-9).log()).sum()
-        return tuple(x / len(frame.image) for x in sums)
+        alike = kl.new_zeros(())
+        if self.lds:
+            alike = self.lds.mean(*(x.unflatten(0, (len(masks), -1)) for x in (guess.z, mean)), masks)
+        return *(x / len(frame.image) for x in sums), alike
 
     @torch.no_grad()
     def _gradients(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor]:
@@ -352,6 +360,10 @@ class PROVIDE(VideoModel):
             d_logits = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
             outputs = (guess.means, guess.mask_logits)
             (dz,) = torch.autograd.grad(outputs, guess.z, (d_means, d_logits), retain_graph=guess.z.grad_fn is not None)
+            if self.lds and self.lds.in_refinement:
+                latents = (x.unflatten(0, (len(masks), -1)) for x in (guess.z, mean))
+                dz_alike, d_mean_alike = self.lds.gradient(*latents, masks)
+                dz, d_mean = dz + dz_alike.flatten(0, 1), d_mean + d_mean_alike.flatten(0, 1)
             d_mean, d_logvar = d_mean + dz, d_logvar + 0.5 * dz * guess.noise * (0.5 * logvar).exp()
         return d_means, d_masks, torch.cat([d_mean, d_logvar], 1)
 

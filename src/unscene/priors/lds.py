@@ -77,6 +77,13 @@ class LDS:
         """The penalty of a batch, of those of the two (B, K, D) that ``on`` names."""
         return self(samples if self.on == "samples" else means, masks).mean()
 
+    def gradient(self, samples: Tensor, means: Tensor, masks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Of each image's own penalty, times the weight, with respect to samples and means; for a refinement."""
+        with torch.enable_grad():
+            latents = samples.detach().requires_grad_(), means.detach().requires_grad_()
+            penalty = self.weight * len(samples) * self.mean(*latents, masks)
+            return torch.autograd.grad(penalty, latents, materialize_grads=True)
+
     def weight_at(self, iteration: int, last: int) -> float:
         """``weight``, or 0 in an iteration that does not count."""
         return self.weight if self.iterations == "all" or iteration == last else 0.0
