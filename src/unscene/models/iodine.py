@@ -241,12 +241,11 @@ class IODINE(SceneModel):
         guess = self._guess(image, posterior, fixed)
         nll = -guess.mixture.log_prob.sum() / len(image)
         kl = gaussian_kl(guess.mean, guess.variance).sum() / len(image)
-        alike = self._alike(guess.z, guess.mean, guess.mixture.masks) if self.lds else nll.new_zeros(())
+        alike = nll.new_zeros(())
+        if self.lds:
+            latents = (x.unflatten(0, (len(image), -1)) for x in (guess.z, guess.mean))
+            alike = self.lds.mean(*latents, guess.mixture.masks)
         return nll, kl, alike, *(self._refine(guess, fixed, state) if refine else (posterior, *state))
-
-    def _alike(self, z: Tensor, mean: Tensor, masks: Tensor) -> Float[Tensor, ""]:
-        """LDS's penalty, mean over the batch."""
-        return self.lds.mean(*(x.unflatten(0, (len(masks), -1)) for x in (z, mean)), masks)
 
     def _start(self, batch_size: int, num_slots: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(batch_size * num_slots, -1)
@@ -319,19 +318,13 @@ class IODINE(SceneModel):
         (dz,) = torch.autograd.grad((means, mask_logits), z, gradients, retain_graph=torch.is_grad_enabled())
         d_mean = mean
         if self.lds and self.lds.in_refinement:
-            dz_alike, d_mean_alike = self._alike_gradient(guess)
-            dz, d_mean = dz + dz_alike, d_mean + d_mean_alike
+            latents = (x.unflatten(0, (len(means), -1)) for x in (z, mean))
+            dz_alike, d_mean_alike = self.lds.gradient(*latents, mixture.masks)
+            dz, d_mean = dz + dz_alike.flatten(0, 1), d_mean + d_mean_alike.flatten(0, 1)
         with torch.no_grad():
             d_variance = 0.5 * (dz * noise / variance.sqrt() + 1 - 1 / variance)
             d_s = d_variance * (-torch.expm1(-variance) if self.variance == "softplus" else variance)
             return torch.cat([dz + d_mean, d_s], 1)
-
-    def _alike_gradient(self, guess: Guess) -> tuple[Tensor, Tensor]:
-        """Of each image's own penalty, times its weight, with respect to the samples and to the means themselves."""
-        with torch.enable_grad():
-            z, mean = (x.detach().requires_grad_() for x in (guess.z, guess.mean))
-            total = self.lds.weight * len(guess.means) * self._alike(z, mean, guess.mixture.masks)
-            return torch.autograd.grad(total, (z, mean), materialize_grads=True)
 
     # ---- small things ------------------------------------------------------------------------------------------
 
