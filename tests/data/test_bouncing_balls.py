@@ -72,6 +72,23 @@ def test_the_first_frames_do_not_depend_on_the_length(four):
     assert BouncingBalls(1, frames=1)[0]["image"].shape == (1, 3, 64, 64)
 
 
+@pytest.mark.parametrize("size", [32, 16])
+def test_smaller_frames_are_means_of_blocks(size):
+    whole, small = (
+        BouncingBalls(3, frames=4, colors=8, collisions=True, image_size=n).batch(range(3)) for n in (64, size)
+    )
+    n = 64 // size
+    assert small["image"].shape == (3, 4, 3, size, size)
+    y, x = size // 2, size // 3
+    block = whole["image"][..., n * y : n * y + n, n * x : n * x + n]
+    torch.testing.assert_close(small["image"][..., y, x], block.mean((-2, -1)))
+    for name in ("mask", "collision"):
+        assert torch.equal(small[name][..., y, x], whole[name][..., n * y + n // 2, n * x + n // 2])
+    for name in ("position", "velocity", "radius"):
+        torch.testing.assert_close(small["factors"][name] * n, whole["factors"][name])
+    assert torch.equal(small["factors"]["mass"], whole["factors"]["mass"])
+
+
 @pytest.mark.parametrize("name", ["four", "many", "curtain"])
 def test_energy_is_constant(name, request):
     factors = request.getfixturevalue(name)["factors"]
@@ -216,6 +233,7 @@ def test_collision_masks_are_wider_discs_after_a_contact(four):
         ({"variant": "5"}, "unknown variant '5' of bouncing balls; choose one of 4, 6-8, curtain"),
         ({"colors": 6}, "colors is 6; balls come in 8 or 4 colours, or white with None"),
         ({"frames": 0}, "frames is 0; a video has at least 1 frame"),
+        ({"image_size": 48}, "image_size is 48; bouncing balls come with 64, 32 or 16 pixels a side"),
         ({"num_scenes": 0}, "num_scenes is 0; ask for at least 1 scene"),
         ({"split": "training"}, "unknown split 'training'; choose one of train, val, test"),
     ],

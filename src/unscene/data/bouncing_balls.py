@@ -15,10 +15,11 @@ from unscene.data.preprocess import LUMA
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
-SIZE = 64  # image height and width
+SIZE = 64  # image height and width in which balls are drawn
 BOX = 10.0  # side of the box, in its own units
 PIXELS = SIZE / BOX  # per unit
 CURTAIN = 28  # side of the square that hides balls, in pixels
+LABELS = {"mask", "collision"}  # of pixels
 ATTEMPTS = 64  # placements of all balls tried at once; of eight balls, 0.3 to 4 % are free of overlap
 
 # Of PROVIDE's code, in its order; entry i is that of the ball with id i, 0 the background.
@@ -74,6 +75,9 @@ class BouncingBalls(GeneratedScenes):
     since the frame before; ``radius`` in pixels, ``mass`` (B, N) and ``color`` (B, N, C). With ``collisions`` there is
     also ``collision`` (B, T, 64, 64), see `collision_masks`.
 
+    ``image_size`` 32 or 16 gives these frames averaged over blocks of 2 x 2 or 4 x 4 pixels, labels of pixels at the
+    middle of these blocks, and lengths in such pixels.
+
     ``frames``: a video's first frames do not depend on how many there are; the published ones have 51.
     Raises InputError for an unknown ``variant``, ``colors``, ``split``, and for no videos or frames.
 
@@ -96,6 +100,7 @@ class BouncingBalls(GeneratedScenes):
         colors: int | None = None,
         grayscale: bool = False,
         collisions: bool = False,
+        image_size: int = SIZE,
     ) -> None:
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r} of bouncing balls; choose one of {', '.join(VARIANTS)}")
@@ -103,7 +108,10 @@ class BouncingBalls(GeneratedScenes):
             raise InputError(f"colors is {colors}; balls come in 8 or 4 colours, or white with None")
         if frames < 1:
             raise InputError(f"frames is {frames}; a video has at least 1 frame")
+        if image_size not in (64, 32, 16):
+            raise InputError(f"image_size is {image_size}; bouncing balls come with 64, 32 or 16 pixels a side")
         super().__init__(num_scenes, seed, split)
+        self.image_size = image_size
         self.variant, self.num_frames, self._variant = variant, frames, VARIANTS[variant]
         self.collisions = collisions
         self._palette = palette(colors, grayscale)[: self._variant.most + 1]
@@ -137,7 +145,17 @@ class BouncingBalls(GeneratedScenes):
         for channel, level in enumerate(self._palette.T):
             image[:, :, channel] = level[mask]
         scenes = assemble(image, mask, factors)
-        return scenes | {"collision": collision_masks(scenes)} if self.collisions else scenes
+        scenes |= {"collision": collision_masks(scenes)} if self.collisions else {}
+        return scenes if self.image_size == SIZE else shrink(scenes, SIZE // self.image_size)
+
+
+def shrink(scenes: Scenes, factor: int) -> Scenes:
+    """A batch of `BouncingBalls` at 1/``factor`` of its size: means of blocks of pixels, labels of their centres."""
+    height, width = scenes["mask"].shape[-2:]
+    blocks = scenes["image"].unflatten(4, (width // factor, factor)).unflatten(3, (height // factor, factor))
+    labels = {name: scenes[name][..., factor // 2 :: factor, factor // 2 :: factor] for name in scenes.keys() & LABELS}
+    lengths = {name: scenes["factors"][name] / factor for name in ("position", "velocity", "radius")}
+    return scenes | labels | {"image": blocks.mean((4, 6)), "factors": scenes["factors"] | lengths}
 
 
 def palette(colors: int | None, grayscale: bool) -> np.ndarray:
