@@ -34,7 +34,7 @@ def test_own_scores_are_means_over_the_frames_that_have_them():
 
 def test_a_method_has_none_unless_it_says_so():
     assert "number" not in evaluate(ToyVideoModel(), ToyVideos()).values
-    assert set(evaluate(ToyModel(), ToyScenes()).values) == {"ari", "fg_ari", "miou", "miou_fg", "covering", "mse"}
+    assert "number" not in evaluate(ToyModel(), ToyScenes()).values
 
 
 # ---- R-NEM and N-EM, frame by frame and pixel by pixel -------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unscene.errors import InputError
-from unscene.metrics import match_slots, miou, segmentation_covering
+from unscene.metrics import greedy_miou, match_slots, miou, segmentation_covering
 
 
 def iou(true, pred, i, k):
@@ -96,6 +96,54 @@ def test_one_pixel_and_no_object():
     assert_scores(miou(pixel, pixel), [1.0])
     assert_scores(miou(pixel, pixel, background=False), [math.nan])
     assert_scores(segmentation_covering(pixel, pixel), [math.nan])
+
+
+def one_hot(pred):
+    return torch.nn.functional.one_hot(pred).movedim(-1, 1).float()
+
+
+def naive_greedy(true, masks, background):
+    """Of one image, as MulMON's evaluation does it: masks (K, H, W), true (H, W)."""
+    best = []
+    for i in objects_of(true, background):
+        ious = []
+        for slot in masks > 0.9:
+            value = ((slot & (true == i)).sum().item() + 1e-6) / ((slot | (true == i)).sum().item() + 1e-6)
+            ious.append(value if value > 0.05 else 0.0)
+        best.append(max(ious))
+    return sum(best) / len(best) if best else math.nan
+
+
+@pytest.mark.parametrize("background", [True, False])
+@pytest.mark.parametrize(("num_true", "num_pred"), [(4, 3), (2, 5), (6, 1)])
+def test_greedy_miou_is_the_naive_loop(num_true, num_pred, background):
+    true, pred = random_maps(num_true, num_pred)
+    sharpness = 6 * torch.rand(12, 1, 4, 5, generator=torch.Generator().manual_seed(2))
+    masks = (sharpness * one_hot(pred)).softmax(1)  # some pixels belong to nobody
+    expected = [naive_greedy(t, m, background) for t, m in zip(true, masks, strict=True)]
+    assert_scores(greedy_miou(true, masks, background), expected)
+
+
+def test_greedy_is_not_below_hungarian():
+    true, pred = random_maps(4, 4, shape=(30, 6, 5))
+    greedy, hungarian = greedy_miou(true, one_hot(pred)), miou(true, pred)
+    assert (greedy > hungarian + 0.01).any() and (greedy > hungarian - 1e-6).all()
+
+
+def test_greedy_miou_lets_a_slot_serve_twice_and_drops_tiny_overlaps():
+    true = torch.tensor([[[1, 1, 2, 2]]])
+    assert_scores(greedy_miou(true, torch.ones(1, 1, 1, 4)), [(2 + 1e-6) / (4 + 1e-6)])
+    assert_scores(miou(true, torch.zeros_like(true)), [0.25])
+    tiny = torch.zeros(1, 1, 40, dtype=torch.int64)
+    tiny[..., 0] = 7  # 1 / 40 of the only slot
+    assert_scores(greedy_miou(tiny, torch.ones(1, 1, 1, 40), background=False), [0.0])
+
+
+def test_greedy_miou_refuses_what_does_not_fit():
+    with pytest.raises(InputError, match=r"masks \(1, 2, 3, 3\) do not fit true \(1, 3, 4\)"):
+        greedy_miou(torch.zeros(1, 3, 4, dtype=torch.int64), torch.zeros(1, 2, 3, 3))
+    with pytest.raises(InputError, match="threshold is 0.3; from 0.5 to 1"):
+        greedy_miou(torch.zeros(1, 3, 3, dtype=torch.int64), torch.zeros(1, 2, 3, 3), threshold=0.3)
 
 
 def test_match_slots_takes_the_largest_overlap():

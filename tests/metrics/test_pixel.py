@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from unscene.errors import InputError
-from unscene.metrics import mse, normal_kl
+from unscene.metrics import mse, mse_rgb, normal_kl
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 4, 5), (2, 6, 3, 4, 5)])
@@ -20,6 +20,14 @@ def test_mse_is_the_mean_over_everything_but_the_batch(shape):
 
 def test_mse_does_not_lose_a_bfloat16_reconstruction():
     assert mse(torch.full((1, 1, 2, 2), 0.25), torch.zeros(1, 1, 2, 2, dtype=torch.bfloat16)).item() == 0.0625
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (6, 3, 4, 5)])
+def test_mse_rgb_is_the_squared_distance_of_colours(shape):
+    image, reconstruction = torch.rand(2, 2, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    distance = np.linalg.norm((image - reconstruction).movedim(-3, -1).numpy(), axis=-1)
+    expected = (distance**2).reshape(2, -1).mean(1)
+    assert mse_rgb(image, reconstruction).tolist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_mse_does_not_broadcast():

@@ -11,7 +11,7 @@ from unscene.models.base import Losses, SceneModel
 from unscene.report import write_report
 from unscene.scenes import Decomposition
 
-SECTIONS = ["Scores", "Training", "Decompositions", "Refinement", "Mask logits", "Reproduce"]
+SECTIONS = ["Scores", "Training", "Decompositions", "Refinement", "Slots drawn alone", "Mask logits", "Reproduce"]
 
 
 class Stripes(SceneDataset):
@@ -94,7 +94,7 @@ def test_page_is_complete_and_self_contained(run):
     assert path == run / "report.html"
     page = Page(path)
     assert page.headings == SECTIONS
-    assert len(page.sources) == 4 and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert len(page.sources) == 5 and all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "url(" not in path.read_text() and "@import" not in path.read_text()
     for words in ("Steps 1,000", "Images per second 20", "Seed 3", "Batch size 8", "--run", '"num_scenes": 40'):
         assert words in page.text
@@ -139,10 +139,10 @@ def remove_history(run):
     ("damage", "sentence", "pictures"),
     [
         (remove_weights, "There are no weights in the folder yet, so nothing could be decomposed.", 1),
-        (remove_history, "This Decomposition has no history", 3),
-        (lambda run: (run / "metrics.csv").unlink(), "There is no metrics.csv in the folder", 3),
-        (lambda run: (run / "metrics.csv").write_text(""), "The metrics table has no column 'step'", 3),
-        (lambda run: (run / "metrics.csv").write_text("step,loss\n1,many\n"), "metrics.csv is damaged", 3),
+        (remove_history, "This Decomposition has no history", 4),
+        (lambda run: (run / "metrics.csv").unlink(), "There is no metrics.csv in the folder", 4),
+        (lambda run: (run / "metrics.csv").write_text(""), "The metrics table has no column 'step'", 4),
+        (lambda run: (run / "metrics.csv").write_text("step,loss\n1,many\n"), "metrics.csv is damaged", 4),
         (lambda run: (run / "config.yaml").unlink(), "There is no config.yaml in the folder", 1),
         (lambda run: (run / "config.yaml").write_text("a: [b"), "is not valid YAML", 1),
         (lambda run: (run / "config.yaml").write_text("seed: 1"), "The settings name no images", 1),
@@ -152,7 +152,7 @@ def remove_history(run):
             1,
         ),
         (lambda run: (run / "model" / "model.safetensors").write_bytes(b"x"), "is damaged", 1),
-        (lambda run: (run / "evaluation.json").write_text("{"), "is damaged; evaluate the run again.", 4),
+        (lambda run: (run / "evaluation.json").write_text("{"), "is damaged; evaluate the run again.", 5),
     ],
 )
 def test_what_is_missing_becomes_a_sentence(run, damage, sentence, pictures):

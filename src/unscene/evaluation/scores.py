@@ -25,7 +25,13 @@ class BatchScores(NamedTuple):
 
 def image_scores(image: Tensor, mask: Tensor | None, decomposition: Decomposition) -> dict[str, Tensor]:
     """Each metric's value per image (B,)."""
-    scores = {"mse": metrics.mse(image, decomposition.reconstruction)}
+    mse = metrics.mse(image, decomposition.reconstruction)
+    scores = {
+        "mse": mse,
+        "mse_rgb": mse * image.shape[-3],  # `metrics.mse_rgb`
+        "similarity": metrics.slot_similarity(decomposition.slots),
+        **duplicate_scores(decomposition),
+    }
     if decomposition.slot_scale is not None:
         scores["kl"] = metrics.normal_kl(decomposition.slots, decomposition.slot_scale)
     if mask is None:
@@ -37,7 +43,21 @@ def image_scores(image: Tensor, mask: Tensor | None, decomposition: Decompositio
         "miou": metrics.miou(true, pred),
         "miou_fg": metrics.miou(true, pred, background=False),
         "covering": metrics.segmentation_covering(true, pred),
+        "split_image": metrics.split_image(true, pred),
         **scores,
+    }
+
+
+def duplicate_scores(decomposition: Decomposition) -> dict[str, Tensor]:
+    """1 for images with duplicates, by what slots show and by their latents; {} without mask logits."""
+    if decomposition.mask_logits is None:
+        return {}
+    found = metrics.find_duplicates(decomposition.components, decomposition.mask_logits)
+    return {
+        "dup_image": found.image,
+        "dup_fg_image": found.foreground,
+        "dup_latent": metrics.latent_duplicates(decomposition.slots, found.filled),
+        "dup_substituted": found.substituted.double(),
     }
 
 

@@ -67,13 +67,13 @@ def mask_logits_panel(
         strict=True,
     ):
         low, high = logits.aminmax()
-        rows.append([Tile(pixels), *_maps(masks)])
-        rows.append([Tile(truth), *_maps((logits - low) / (high - low).clamp(min=1e-6))])
+        rows.append([Tile(pixels), *as_maps(masks)])
+        rows.append([Tile(truth), *as_maps((logits - low) / (high - low).clamp(min=1e-6))])
     names = ["image", *(f"slot {k}" for k in range(num_slots))]
     return image_grid(rows, column_titles=names, row_titles=["masks", "logits"] * (len(rows) // 2))
 
 
-def _maps(maps: Float[Tensor, "K H W"]) -> list[Tile]:
+def as_maps(maps: Float[Tensor, "K H W"]) -> list[Tile]:
     """Maps of values in [0, 1] on a perceptually uniform scale, framed in the slots' colours."""
     pixels = matplotlib.colormaps["viridis"](maps.detach().float().cpu().numpy(), bytes=True)[..., :3]
     return list(map(Tile, pixels, palette(len(pixels))))

@@ -62,14 +62,14 @@ def predict_factors(
     inputs = _standardised(slots.detach().double().cpu(), train)
     scores = {}
     for name, kind in kinds.items():
-        target = _target(name, kind, factors)
+        target = factor_target(name, kind, factors)
         score = _accuracy if kind == "categorical" else _r_squared
         scores[name] = score(inputs, target, train)
     return scores
 
 
-def _target(name: str, kind: str, factors: Mapping[str, Tensor]) -> Tensor:
-    """(M, P) regression targets, or (M,) ids."""
+def factor_target(name: str, kind: str, factors: Mapping[str, Tensor]) -> Tensor:
+    """What is to be predicted of a factor of this kind: (M, P) numbers, or (M,) ids."""
     if name not in factors:
         raise InputError(f"there is no factor {name!r}; the data has {', '.join(sorted(factors))}")
     if kind not in KINDS:

@@ -6,7 +6,7 @@ the background out means only that it is not one of the objects that are average
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from unscene.errors import InputError
@@ -48,6 +48,36 @@ def segmentation_covering(
     return per_image(score, true, pred)
 
 
+def greedy_miou(
+    true: Shaped[Tensor, "B ..."],
+    masks: Float[Tensor, "B K ..."],
+    background: bool = True,
+    threshold: float = 0.9,
+) -> Float64[Tensor, " B"]:
+    """Mean over the true objects of the best IoU of any slot, as the code of MulMON (Li et al., 2020) computes it.
+
+    A slot has the pixels where its mask is above ``threshold``, and may serve several objects; IoUs up to 0.05 count 0,
+    and 1e-6 is added to intersection and union. Never below `miou` of the same hard masks, but for the first of these:
+    do not mix the two in one table. Takes label maps (B, H, W); their code gives it one-hot masks of the argmax.
+    NaN where an image has no object.
+    """
+    if masks.ndim != 4 or masks.shape[:1] + masks.shape[2:] != true.shape:
+        raise InputError(
+            f"masks {tuple(masks.shape)} do not fit true {tuple(true.shape)}; they must be (B, K, H, W) and (B, H, W)"
+        )
+    if not 0.5 <= threshold <= 1:
+        raise InputError(f"threshold is {threshold}; from 0.5 to 1 a pixel belongs to one slot at most")
+    largest, slot = masks.max(1)
+    nobody = masks.shape[1]
+
+    def score(table: Table) -> Tensor:
+        iou, size = _objects(table, background, smoothing=1e-6)
+        best = (iou * (table.pred_ids < nobody)).amax(2)
+        return torch.where((best > 0.05) & (size > 0), best, 0.0).sum(1) / (size > 0).sum(1)
+
+    return per_image(score, true, slot.masked_fill(largest <= threshold, nobody))
+
+
 def match_slots(
     true: Shaped[Tensor, "B ..."], pred: Shaped[Tensor, "..."], num_objects: int | None = None
 ) -> Int64[Tensor, "B N"]:
@@ -74,11 +104,14 @@ def match_slots(
     return per_image(match, true, pred)
 
 
-def _objects(table: Table, background: bool) -> tuple[Float64[Tensor, "B n K"], Float64[Tensor, "B n"]]:
+def _objects(
+    table: Table, background: bool, smoothing: float = 0.0
+) -> tuple[Float64[Tensor, "B n K"], Float64[Tensor, "B n"]]:
     """IoU of each chosen object with each slot, and the objects' sizes in pixels, 0 if not in the image."""
     counts = table.counts.double()
     true_size, pred_size = counts.sum(2, keepdim=True), counts.sum(1, keepdim=True)
-    iou = counts / (true_size + pred_size - counts).clamp(min=1)  # neither in the image: 0
+    union = (true_size + pred_size - counts).clamp(min=1)  # neither in the image: 0
+    iou = (counts + smoothing) / (union + smoothing)
     chosen = (table.true_ids != 0) | background
     return iou[:, chosen], true_size[:, chosen, 0]
 

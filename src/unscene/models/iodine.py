@@ -27,6 +27,7 @@ from unscene.likelihoods import LIKELIHOODS, SpatialMixture, gaussian_kl, spatia
 from unscene.models.base import Losses, SceneModel, check_positive
 from unscene.nn.blocks import MapNorm, compute_dtype, cosine_coordinates, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder, DeconvDecoder
+from unscene.nn.posterior import GaussianPosterior
 from unscene.nn.refinement import RefinementNetwork
 from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
@@ -223,6 +224,18 @@ class IODINE(SceneModel):
     def decode(self, slots: Float[Tensor, "B K D"], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Means (B, K, C, H, W) and mask logits (B, K, H, W) of given latents, at any (H, W) = ``size``."""
         return self._decode(slots.flatten(0, 1), len(slots), size, self.decoder.prepare(size))
+
+    def posteriors(self, scenes: Scenes, **options: int) -> dict[str, GaussianPosterior]:
+        """The last posterior of one image, for `unscene.evaluation.gap`; ``options`` are those of `decompose`."""
+        image = self._checked(scenes["image"])
+        d = self.decompose(image, **options)
+
+        def log_likelihood(slots: Float[Tensor, "S K D"]) -> Float[Tensor, " S"]:
+            means, mask_logits = self.decode(slots, tuple(image.shape[-2:]))
+            mixture = spatial_mixture(self.likelihood, image.expand(len(slots), -1, -1, -1), means, mask_logits)
+            return mixture.log_prob.double().flatten(1).sum(1)
+
+        return {"gap": GaussianPosterior(d.slots[0], d.slot_scale[0], log_likelihood)}
 
     # ---- inference ---------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from unscene.errors import InputError
 from unscene.figures import (
+    components_panel,
+    decoder_masks_panel,
     decomposition_panel,
     filmstrip,
     horizon_curves,
@@ -21,10 +23,12 @@ from unscene.figures import (
     mask_logits_panel,
     refinement_panel,
 )
+from unscene.figures.components import decodes_other_masks
 from unscene.figures.grid import DPI
 from unscene.files import replacing
 from unscene.report.facts import METRICS, facts, scores
 from unscene.report.run import Clip, Run
+from unscene.scenes import Decomposition
 
 ELSEWHERE, ELSEWHERE_VIDEO = ("ari", "fg_ari", "mse"), ("frame_ari", "frame_fg_ari", "fg_ari", "mota", "mse")
 NUM_LOGITS = 2  # images whose mask logits are shown; they take two rows each
@@ -72,6 +76,8 @@ def _image_figures(run: Run) -> dict[str, Any]:
     return {
         "decompositions": _try(lambda: _picture(decomposition_panel(run.scenes["image"], run.decomposition))),
         "refinement": _try(lambda: _picture(refinement_panel(run.decomposition))),
+        "alone": _try(lambda: _picture(components_panel(run.scenes["image"], run.decomposition))),
+        "decoder_masks": _try(lambda: _decoder_masks(run)),
         "logits": _try(lambda: _picture(_logits(run))),
     }
 
@@ -101,12 +107,23 @@ def _try(build: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _logits(run: Run) -> Figure:
-    first, whole = slice(NUM_LOGITS), run.decomposition
+    part, scenes = _with_logits(run), run.scenes
+    return mask_logits_panel(scenes["image"][:NUM_LOGITS], part, scenes.get("mask", part.segmentation)[:NUM_LOGITS])
+
+
+def _decoder_masks(run: Run) -> dict[str, Any] | None:
+    """Nothing if the masks are those that the slots decode, as in most methods."""
+    part = _with_logits(run)
+    return _picture(decoder_masks_panel(run.scenes["image"][:NUM_LOGITS], part)) if decodes_other_masks(part) else None
+
+
+def _with_logits(run: Run) -> Decomposition:
+    """That of the first images, of which there are two rows."""
+    whole = run.decomposition
     if whole.mask_logits is None:
         raise InputError(f"{type(run.model).__name__} has no mask logits")
     names = ("masks", "components", "slots", "mask_logits")
-    part = replace(whole, **{name: getattr(whole, name)[first] for name in names}, history=())
-    return mask_logits_panel(run.scenes["image"][first], part, run.scenes.get("mask", whole.segmentation)[first])
+    return replace(whole, **{name: getattr(whole, name)[:NUM_LOGITS] for name in names}, history=())
 
 
 def _picture(figure: Figure) -> dict[str, Any]:

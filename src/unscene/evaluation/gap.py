@@ -1,0 +1,124 @@
+"""The inference gap: how far is a model's posterior from its true one, in nats per image?
+
+`inference_gap` runs over a dataset. What it needs of a model is one method, for the models that have an ELBO:
+
+    def posteriors(self, scenes: Scenes, **options) -> dict[str, Posterior]
+
+It infers the posterior of the only scene in the batch ``scenes`` (B = 1), as `decompose` would, and gives it a name:
+"gap" for the one that counts, others where there is more than one reading (MONet's attention masks or its decoded
+ones as mixing weights; the views of a scene). ``options`` are those of `decompose`. Noise of the inference itself, such
+as samples in a refinement, comes from torch's global generator. A `Posterior` then turns standard normal numbers into
+samples and weighs them; that is asked in chunks, without gradients. Where latents are independent Gaussians with prior
+N(0, I), `unscene.nn.posterior.GaussianPosterior` does it:
+
+    def posteriors(self, scenes, **options):
+        d = self.decompose(scenes["image"], **options)
+        return {"gap": GaussianPosterior(d.slots[0], d.slot_scale[0], log_likelihood)}
+
+The weights are those of the true ELBO, whatever else is in the training objective: KL with weight 1, no LDS, no KL of
+masks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from unscene.errors import InputError
+from unscene.evaluation.loop import _batches, _num_scenes, _options, _platform, _undisturbed, _usable
+from unscene.evaluation.result import Evaluation
+from unscene.metrics import importance_gap
+from unscene.models.base import SceneModel, VideoModel
+from unscene.scenes import Scenes
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """q(z | x) of one scene, held fixed, and what its samples are worth."""
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of the standard normal numbers that make one sample."""
+
+    def log_weights(self, noise: Float[Tensor, "S ..."]) -> Float[Tensor, " S"]:
+        """log p(x | z) + log p(z) - log q(z | x) in nats, of the S samples that ``noise`` makes; sums in float64."""
+
+
+@torch.no_grad()
+def inference_gap(
+    model: SceneModel,
+    dataset: Dataset | Sequence[Scenes],
+    *,
+    num_samples: int = 500,
+    chunk_size: int = 20,
+    num_slots: int | None = None,
+    iterations: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """The inference gap of the first ``limit`` scenes of a map-style dataset, with ``num_samples`` samples each.
+
+    For every name that the model gives its posteriors: ``gap``, ``gap_log_evidence``, ``gap_elbo``, ``gap_std`` (of log
+    weights) and ``gap_ess``, see `unscene.metrics.importance_gap`. Decodes take nearly all of the time and memory,
+    ``chunk_size`` times K of them at once. But for rounding the result does not depend on ``chunk_size``, nor a scene's
+    on the scenes beside it: all noise is a function of ``seed`` and the scene's index. ``model`` moves to ``device``.
+
+    Raises InputError for a model without posteriors, and for options that make no sense.
+    """
+    if not hasattr(model, "posteriors") or isinstance(model, VideoModel):
+        raise InputError(
+            f"{type(model).__name__} has no posteriors of images to sample from; the inference gap is that of a "
+            "variational autoencoder of images, such as IODINE"
+        )
+    if num_samples < 1 or chunk_size < 1:
+        raise InputError(f"num_samples is {num_samples} and chunk_size {chunk_size}; both need to be above 0")
+    num_scenes = _num_scenes(dataset, limit, 1, seed, "32-true")
+    options, device = _options(model, num_slots, iterations), _usable(device)
+    scored: list[dict[str, Tensor]] = []
+    begin = time.perf_counter()
+    for index, scene in _batches(dataset, num_scenes, 1):
+        scene = {name: scene[name].to(device) for name in ("image", "viewpoint") if name in scene}
+        with _undisturbed(model, device, (seed, index), "32-true"):
+            noise_seed = int(torch.randint(2**62, ()))
+            scored.append({})
+            for name, posterior in model.posteriors(scene, **options).items():
+                weights = log_weights(posterior, num_samples, chunk_size, noise_seed, device)
+                scored[-1] |= _named(name, weights)
+        if progress is not None:
+            progress(index + 1, num_scenes)
+    meta: dict[str, Any] = {
+        "model": type(model).__name__,
+        "dataset": type(dataset).__name__,
+        **options,
+        "num_samples": num_samples,
+        "seed": seed,
+        "n": num_scenes,
+        "seconds": round(time.perf_counter() - begin, 3),
+        **_platform(device),
+    }
+    return Evaluation({name: torch.cat([row[name] for row in scored]).numpy() for name in scored[0]}, meta)
+
+
+def log_weights(
+    posterior: Posterior, num_samples: int, chunk_size: int, seed: int, device: torch.device | str = "cpu"
+) -> Float64[Tensor, " S"]:
+    """Log weights of ``num_samples`` samples, of which no more than ``chunk_size`` are decoded at a time.
+
+    Their noise is drawn at once (on the CPU, to be the same everywhere) and depends on ``seed`` alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(num_samples, *posterior.noise_shape, generator=generator)
+    return torch.cat([posterior.log_weights(part.to(device)).double().cpu() for part in noise.split(chunk_size)])
+
+
+def _named(name: str, weights: Float64[Tensor, " S"]) -> dict[str, Tensor]:
+    found = importance_gap(weights.unsqueeze(0))._asdict()
+    return {name: found.pop("gap")} | {f"{name}_{part}": value for part, value in found.items()}
