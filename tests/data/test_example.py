@@ -45,6 +45,13 @@ def test_several_long_entries_are_refused(tfrecord):
         parse_example(tfrecord.encode_example({"frames": [b"JPEG one", b"JPEG two"]}))
 
 
+def test_lists_of_strings_by_name(tfrecord):
+    features = {"frames": [b"JPEG one", b"", b"JPEG two"], "one": [b"x"], "bytes": FEATURES["byte per entry"]}
+    parsed = parse_example(tfrecord.encode_example(features), strings=("frames", "one", "not there"))
+    assert parsed["frames"] == features["frames"] and parsed["one"] == [b"x"]
+    np.testing.assert_array_equal(parsed["bytes"], features["bytes"])
+
+
 def test_every_cut_payload_is_refused(tfrecord):
     payload = tfrecord.encode_example({"a": np.ones(2, np.float32), "b": np.ones(2, np.uint8), "c": np.array([300])})
     for cut in range(1, len(payload)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unscene.data import HDF5Scenes, MultiDSprites, SceneDataset, Tetrominoes, collate, save_hdf5
+from unscene.data import HDF5Scenes, MultiDSprites, OrbitScenes, SceneDataset, Tetrominoes, Views, collate, save_hdf5
 from unscene.data.hdf5 import _OutputFile
 from unscene.data.preprocess import crop_clevr, to_grayscale
 from unscene.errors import InputError
@@ -72,6 +72,18 @@ def test_videos_and_viewpoints(tmp_path):
     assert torch.equal(read["image"], scenes["image"]) and torch.equal(read["viewpoint"], scenes["viewpoint"])
     assert torch.equal(read["collision"], scenes["collision"])
     assert torch.equal(read["mask"], scenes["mask"].to(torch.uint8))
+
+
+def test_multi_view_scenes(tmp_path):
+    dataset = OrbitScenes(3, views=4, image_size=16)
+    save_hdf5({"test": dataset}, tmp_path / "o.h5")
+    read, expected = whole(HDF5Scenes(tmp_path / "o.h5", "test")), whole(dataset)
+    assert (read.pop("image") - expected.pop("image")).abs().max() <= 0.5 / 255 + 1e-6
+    torch.testing.assert_close(read, expected, rtol=0, atol=0)
+    views = Views(HDF5Scenes(tmp_path / "o.h5", "test"))
+    assert len(views) == 12 and torch.equal(views[6]["mask"], expected["mask"][1, 2])
+    with h5py.File(tmp_path / "o.h5") as file:
+        assert file["test/image"].chunks == (1, 4, 16, 16, 3) and file["test/viewpoint"].shape == (3, 4, 3)
 
 
 def test_grayscale(tetrominoes):

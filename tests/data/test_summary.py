@@ -8,7 +8,9 @@ import torch
 from unscene.data.dataset import SceneDataset
 from unscene.data.hdf5 import HDF5Scenes, save_hdf5
 from unscene.data.multi_dsprites import MultiDSprites
+from unscene.data.orbit import OrbitScenes
 from unscene.data.summary import format_summary, summarise
+from unscene.data.views import Views
 from unscene.errors import InputError
 
 
@@ -92,6 +94,16 @@ def test_summary_of_a_generator_is_json_and_fits_the_screen():
     summary = summarise(MultiDSprites(100, variant="binarized"))
     assert json.loads(json.dumps(summary))["image"]["shape"] == [1, 64, 64]
     assert max(map(len, format_summary(summary).splitlines())) <= 100
+
+
+def test_viewpoints_have_a_line(tmp_path):
+    scenes = OrbitScenes(3, views=4, image_size=8)
+    summary = summarise(scenes)
+    assert summary["viewpoint"] == {"shape": [4, 3], "range": pytest.approx([-2, 1], abs=1e-5), "same": True}
+    assert "viewpoint  (4, 3), -2 to 1, the same in all scenes\n" in format_summary(summary)
+    save_hdf5({"train": scenes}, tmp_path / "a.h5")
+    assert summarise(HDF5Scenes(tmp_path / "a.h5"))["viewpoint"] == summary["viewpoint"]
+    assert "(3,), -2 to 1, different between scenes" in format_summary(summarise(Views(scenes)))
 
 
 def test_bad_input_is_refused():

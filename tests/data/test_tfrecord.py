@@ -4,7 +4,7 @@ from itertools import chain
 
 import pytest
 
-from unscene.data.tfrecord import read_records
+from unscene.data.tfrecord import read_record, read_records, record_offsets
 from unscene.errors import InputError
 
 PAYLOADS = [b"first", b"", bytes(range(256)) * 300]
@@ -124,3 +124,60 @@ def test_an_empty_file_is_refused(tmp_path, content):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="gone.tfrecords does not exist"):
         list(chain(read_records(tmp_path / "gone.tfrecords")))
+
+
+@pytest.mark.parametrize("limit", [None, 1, 2, 9])
+def test_records_are_found_and_read_one_by_one(tmp_path, tfrecord, limit):
+    path = tfrecord.write(tmp_path / "a.tfrecords", PAYLOADS, "none")
+    offsets = record_offsets(path, limit)
+    assert offsets == [0, RECORDS[0], RECORDS[0] + RECORDS[1]][:limit]
+    assert [read_record(path, offset) for offset in offsets] == PAYLOADS[:limit]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20, RECORDS[2] - 5])
+def test_files_that_end_within_a_record_are_not_indexed(tmp_path, tfrecord, cut):
+    path = tfrecord.write(tmp_path / "a.tfrecords", PAYLOADS, "none")
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(
+        InputError, match=rf"a.tfrecords is truncated or damaged in record 2 \(offset {sum(RECORDS[:2])}"
+    ):
+        record_offsets(path)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zlib"])
+def test_compressed_files_are_not_indexed(tmp_path, tfrecord, compression):
+    path = tfrecord.write(tmp_path / "a.tfrecords", PAYLOADS, compression)
+    with pytest.raises(
+        InputError, match="a.tfrecords is compressed, so its records cannot be found without reading all"
+    ):
+        record_offsets(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty; it holds no records"), (b"<html>404", "is not a TFRecord file, or damaged")],
+)
+def test_other_files_are_not_indexed(tmp_path, content, message):
+    (tmp_path / "a.tfrecords").write_bytes(content)
+    with pytest.raises(InputError, match=f"a.tfrecords {message}"):
+        record_offsets(tmp_path / "a.tfrecords")
+    with pytest.raises(InputError, match="TFRecord file .*gone.tfrecords does not exist"):
+        record_offsets(tmp_path / "gone.tfrecords")
+
+
+def test_single_records_are_checked(tmp_path, tfrecord):
+    path = tfrecord.write(tmp_path / "a.tfrecords", PAYLOADS, "none")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:14] + b"?" + whole[15:])
+    with pytest.raises(
+        InputError, match="cannot read the record of .* at offset 0: the payload checksum does not match"
+    ):
+        read_record(path, 0)
+    path.write_bytes(whole[:14])
+    with pytest.raises(InputError, match="cannot read the record of .* at offset 0: it is cut off"):
+        read_record(path, 0)
+    with pytest.raises(InputError, match="a.tfrecords has become shorter .*; there is no record at offset 99"):
+        read_record(path, 99)
+    path.unlink()
+    with pytest.raises(InputError, match="cannot read the record of .* at offset 0: .*No such file"):
+        read_record(path, 0)

@@ -53,6 +53,14 @@ def test_videos_become_filmstrips():
     assert canvas.shape[1] >= 8 * 30 * 5  # eight frames beside each other
 
 
+def test_views_take_a_row_too():
+    class Views(Squares):
+        def __getitem__(self, i):
+            return super().__getitem__(i) | {"viewpoint": torch.zeros(10, 3)}
+
+    assert "3 scenes of 10 views of 20 x 30 gray" in title(contact_sheet(Views(3, leading=(10,))))
+
+
 def test_empty_dataset_is_refused():
     with pytest.raises(InputError, match="the dataset is empty"):
         contact_sheet(Squares(0))

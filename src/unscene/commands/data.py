@@ -14,6 +14,7 @@ def generate(
     dataset: str,
     out: Path,
     *,
+    count: int | None = None,
     train: int = 60_000,
     val: int = 320,
     test: int = 320,
@@ -22,8 +23,10 @@ def generate(
     """Draw a synthetic dataset and store it as HDF5.
 
     Args:
-        dataset: tetrominoes, shapes, multi_dsprites, bouncing_balls, or with its variant: multi_dsprites/binarized.
+        dataset: tetrominoes, shapes, multi_dsprites, bouncing_balls, orbit, or with its variant:
+            multi_dsprites/binarized.
         out: the HDF5 file.
+        count: scenes in all, of which 80 % go to train and 10 % each to val and test, in place of the next three.
         train: scenes in that split; 0 leaves it out.
         val: likewise.
         test: likewise.
@@ -31,6 +34,9 @@ def generate(
     """
     from unscene.data import open_dataset, save_hdf5
 
+    if count is not None:
+        val = test = count // 10
+        train = count - val - test
     sizes = {"train": train, "val": val, "test": test}
     splits = {
         split: open_dataset(dataset, split, num_scenes=num_scenes, **(options or {}))
@@ -42,7 +48,7 @@ def generate(
 
 
 def convert(source: str, out: Path, *, splits: str = "train,val,test", options: dict[str, Any] | None = None) -> None:
-    """Store any dataset that can be read (TFRecord files, a folder of images or videos) as HDF5.
+    """Store any dataset that can be read (TFRecord files, a folder of images, videos or scenes) as HDF5.
 
     Args:
         source: file, folder or glob pattern.

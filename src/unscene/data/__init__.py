@@ -21,6 +21,11 @@ _MODULES = {
     "frame_rate": "videos",
     "RNEMScenes": "rnem_hdf5",
     "CLEVRER": "clevrer",
+    "OrbitScenes": "orbit",
+    "MultiViewScenes": "multi_view",
+    "GQNScenes": "gqn",
+    "ViewFolder": "view_folder",
+    "Views": "views",
     "open_dataset": "open",
 }
 __all__ = list(_MODULES)

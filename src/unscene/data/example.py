@@ -6,7 +6,7 @@ nested fields of (tag, length, content).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -16,28 +16,32 @@ BYTES, FLOAT, INT64 = 1, 2, 3  # field numbers of Feature
 LENGTH_DELIMITED = 2  # wire type
 
 
-def parse_example(payload: bytes) -> dict[str, np.ndarray]:
+def parse_example(payload: bytes, strings: Collection[str] = ()) -> dict[str, np.ndarray | list[bytes]]:
     """The features of a serialised tf.train.Example as flat arrays {name: (n,)}.
 
     Bytes lists become uint8: either one entry per byte (as the Multi-Object Datasets are stored)
     or a single entry of raw bytes; float lists float32; int64 lists int64. Arrays are read-only views of
-    the payload where possible. Raises InputError if the payload is anything else.
+    the payload where possible. Bytes lists named in ``strings`` become lists of their entries, such as files.
+    Raises InputError if the payload is anything else.
     """
     try:
-        return dict(_features(memoryview(payload)))
+        return dict(_features(memoryview(payload), strings))
     except InputError:
         raise
     except (IndexError, ValueError):
         raise InputError("the payload is not a tf.train.Example message") from None
 
 
-def _features(example: memoryview) -> Iterator[tuple[str, np.ndarray]]:
+def _features(example: memoryview, strings: Collection[str]) -> Iterator[tuple[str, np.ndarray | list[bytes]]]:
     for _, features in _fields(example):
         for _, entry in _fields(features):
             key, feature = (content for _, content in _fields(entry))
             name = bytes(key).decode()
             for kind, values in _fields(feature):
-                yield name, _decode_list(name, kind, values)
+                if name in strings and kind == BYTES:
+                    yield name, [bytes(content) for _, content in _fields(values)]
+                else:
+                    yield name, _decode_list(name, kind, values)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:

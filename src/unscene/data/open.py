@@ -11,9 +11,12 @@ from unscene.data.bouncing_balls import BouncingBalls
 from unscene.data.clevrer import CLEVRER, is_clevrer
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import ImageFolder
+from unscene.data.gqn import GQNScenes, is_gqn
 from unscene.data.hdf5 import HDF5Scenes
 from unscene.data.multi_dsprites import MultiDSprites
 from unscene.data.multi_object import LAYOUTS
+from unscene.data.multi_view import MultiViewScenes, is_multi_view
+from unscene.data.orbit import OrbitScenes
 from unscene.data.rnem_hdf5 import RNEMScenes, is_rnem
 from unscene.data.shapes import Shapes
 from unscene.data.tetrominoes import Tetrominoes
@@ -21,6 +24,8 @@ from unscene.data.tfrecord import FILE_NAME
 from unscene.data.tfrecord_scenes import TFRecordScenes
 from unscene.data.video_folder import VideoFolder
 from unscene.data.videos import VIDEOS
+from unscene.data.view_folder import ViewFolder
+from unscene.data.views import Views  # noqa: F401  wraps any of these; recipes find it by its name where this is imported
 from unscene.errors import InputError
 
 GENERATORS = {
@@ -28,6 +33,7 @@ GENERATORS = {
     "multi_dsprites": MultiDSprites,
     "shapes": Shapes,
     "bouncing_balls": BouncingBalls,
+    "orbit": OrbitScenes,
 }
 NUM_TEST = 320  # scenes of a generator to evaluate on, as in IODINE's experiments
 
@@ -35,18 +41,21 @@ NUM_TEST = 320  # scenes of a generator to evaluate on, as in IODINE's experimen
 def open_dataset(source: str | Path, split: str | None = "test", **options: Any) -> SceneDataset:
     """The scenes of ``source``, one of:
 
-    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites``, ``bouncing_balls`` or with its variant, such as
-      ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for training, else
-      320, unless ``num_scenes`` is given;
+    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites``, ``bouncing_balls``, ``orbit`` or with its variant,
+      such as ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for training,
+      else 320, unless ``num_scenes`` is given;
+    - a folder of MulMON's multi-view scenes, known by its index (`MultiViewScenes`);
+    - files and folders of GQN's scenes (`GQNScenes`), known by the members of .h5 files and by official names;
     - an .h5 or .hdf5 file (`HDF5Scenes`, or `RNEMScenes` if it is one of those);
     - a .tfrecords file, a folder or a glob pattern of them (`TFRecordScenes`); ``kind`` and ``variant`` are
       guessed from official file names and must be given for others;
     - the folder of CLEVRER's videos (`CLEVRER`);
     - a folder with videos (`VideoFolder`), or of folders of frames if ``frames`` or ``stride`` is given;
+    - a folder of folders of views, if ``views`` is given (`ViewFolder`);
     - a folder of images (`ImageFolder`).
 
-    ``options`` go to the class. ``split`` None is the whole of TFRecord files and of folders but CLEVRER's, and
-    "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown or
+    ``options`` go to the class. ``split`` None is the whole of TFRecord files and of folders of images, videos and
+    views, and "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown or
     of another type, or the class refuses the data.
     """
     path = Path(source)
@@ -55,6 +64,10 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
         options = ({} if split == "train" else {"num_scenes": NUM_TEST}) | options
         options |= {"variant": variant} if variant else {}
         return _build(GENERATORS[generator], split=split or "test", **options)
+    if path.is_dir() and is_multi_view(path):
+        return _build(MultiViewScenes, path, split=split or "test", **options)
+    if is_gqn(path):
+        return _build(GQNScenes, path, split=split or "test", **options)
     if path.suffix in (".h5", ".hdf5"):
         return _build(RNEMScenes if is_rnem(path) else HDF5Scenes, path, split=split or "test", **options)
     if record_name := _tfrecord_name(path):
@@ -63,6 +76,8 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
         return _build(TFRecordScenes, path, split=split, **options)
     if path.is_dir() and is_clevrer(path):
         return _build(CLEVRER, path, split=split or "test", **options)
+    if path.is_dir() and "views" in options:
+        return _build(ViewFolder, path, split=split, **options)
     if path.is_dir() and (options.keys() & {"frames", "stride"} or _has_videos(path)):
         return _build(VideoFolder, path, split=split, **options)
     if path.is_dir():

@@ -22,7 +22,8 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
     ``summarised`` (looked at); ``image``:
     ``shape`` without batch axis, ``dtype``, ``range`` [min, max]; ``objects``: {number of visible
     objects: scenes}, None without labels; ``factors``: {name: {"range": [min, max]}} of continuous and
-    {name: {"counts": {category: objects}}} of categorical factors, over the visible objects.
+    {name: {"counts": {category: objects}}} of categorical factors, over the visible objects. Of multi-view scenes also
+    ``viewpoint``: ``shape``, ``range``, and whether it is the ``same`` in all scenes.
     Raises InputError if ``limit`` is below 1 or the data set is empty.
     """
     if limit is not None and limit < 1:
@@ -30,12 +31,13 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
     if len(dataset) == 0:
         raise InputError(f"{type(dataset).__name__} holds no scenes; there is nothing to summarise")
     count = len(dataset) if limit is None else min(limit, len(dataset))
-    lows, highs, objects, factors = [], [], [], {}
+    lows, highs, objects, viewpoints, factors = [], [], [], [], {}
     for _, batch in batches(dataset, count):
         low, high = torch.aminmax(batch["image"])
         lows.append(low.item())
         highs.append(high.item())
         objects += _count_objects(batch)
+        viewpoints += batch.get("viewpoint", ())
         for name, values in _visible_factors(batch).items():
             factors.setdefault(name, []).append(values)
     return {
@@ -48,6 +50,7 @@ def summarise(dataset: SceneDataset, limit: int | None = 1000) -> dict[str, Any]
             "dtype": str(batch["image"].dtype).removeprefix("torch."),
             "range": [min(lows), max(highs)],
         },
+        **({"viewpoint": _summarise_viewpoints(torch.stack(viewpoints))} if viewpoints else {}),
         "objects": dict(sorted(Counter(objects).items())) or None,
         "factors": {name: _summarise_factor(torch.cat(chunks)) for name, chunks in factors.items()},
     }
@@ -62,6 +65,10 @@ def format_summary(summary: dict[str, Any]) -> str:
         "image": f"{image['dtype']} {tuple(image['shape'])}, {_format_range(image['range'])}",
         "objects": "no labels" if summary["objects"] is None else _format_counts(summary["objects"]),
     }
+    if "viewpoint" in summary:
+        viewpoint = summary["viewpoint"]
+        same = "the same in all scenes" if viewpoint["same"] else "different between scenes"
+        rows["viewpoint"] = f"{tuple(viewpoint['shape'])}, {_format_range(viewpoint['range'])}, {same}"
     for name, factor in summary["factors"].items():
         rows[name] = _format_range(factor["range"]) if "range" in factor else _format_counts(factor["counts"])
     width = max(map(len, rows)) + 2
@@ -87,6 +94,14 @@ def _visible_factors(batch: Scenes) -> dict[str, Tensor]:
         return {name: value[:, 1:].flatten(0, 1) for name, value in factors.items()}
     visible = batch["visibility"].bool()
     return {name: value[:, 1:][visible[:, 1:]] for name, value in factors.items()}
+
+
+def _summarise_viewpoints(viewpoints: Tensor) -> dict[str, Any]:
+    return {
+        "shape": list(viewpoints.shape[1:]),
+        "range": [viewpoints.min().item(), viewpoints.max().item()],
+        "same": bool((viewpoints == viewpoints[0]).all()),
+    }
 
 
 def _summarise_factor(values: Tensor) -> dict[str, Any]:

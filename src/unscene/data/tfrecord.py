@@ -47,6 +47,55 @@ def read_records(path: Path) -> Iterator[bytes]:
         raise InputError(f"{path} is empty; it holds no records")
 
 
+def record_offsets(path: Path, limit: int | None = None) -> list[int]:
+    """Where the records (the first ``limit``) of a file that is not compressed begin, for `read_record`.
+
+    Only the checksum of the first length is verified. Raises InputError if the file is missing, empty, truncated,
+    compressed, or no TFRecord file at all.
+    """
+    if not path.is_file():
+        raise InputError(f"TFRecord file {path} does not exist")
+    offsets, offset, size = [], 0, path.stat().st_size
+    with path.open("rb") as file:
+        _check_plain(path, file.read(HEADER.size))
+        while offset < size and len(offsets) != limit:
+            file.seek(offset)
+            header = file.read(HEADER.size)
+            end = offset + HEADER.size + int.from_bytes(header[:8], "little") + 4
+            if len(header) < HEADER.size or end > size:
+                where = f"record {len(offsets)} (offset {offset})"
+                raise InputError(f"{path} is truncated or damaged in {where}; download it again")
+            offsets.append(offset)
+            offset = end
+    return offsets
+
+
+def read_record(path: Path, offset: int) -> bytes:
+    """The payload of the record that begins at ``offset`` of a file that is not compressed, checksums verified.
+
+    Raises InputError if the file is missing or changed, or the record damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            payload = _read_record(file)
+    except (OSError, EOFError, _ChecksumError) as error:
+        problem = str(error) or "it is cut off"
+        raise InputError(f"cannot read the record of {path} at offset {offset}: {problem}; get it again") from None
+    if payload is None:
+        raise InputError(f"{path} has become shorter since the start; there is no record at offset {offset} any more")
+    return payload
+
+
+def _check_plain(path: Path, header: bytes) -> None:
+    if not header:
+        raise InputError(f"{path} is empty; it holds no records")
+    if _is_compressed(header) and not _is_plain(header):
+        raise InputError(f"{path} is compressed, so its records cannot be found without reading all; unpack it first")
+    if not _is_plain(header):
+        raise InputError(f"{path} is not a TFRecord file, or damaged from its start")
+
+
 class _ChecksumError(Exception):
     pass
 
@@ -80,10 +129,17 @@ def _decompressed(file: io.BufferedReader) -> io.BufferedReader:
     """A stream of the decompressed bytes; a valid record header tells an uncompressed file."""
     header = file.read(HEADER.size)
     file.seek(0)
-    if len(header) == HEADER.size and masked_crc32c(header[:8]) == HEADER.unpack(header)[1]:
+    if _is_plain(header) or not _is_compressed(header):
         return file
-    compressed = header[:2] == b"\x1f\x8b" or (header[:1] == b"\x78" and int.from_bytes(header[:2]) % 31 == 0)
-    return io.BufferedReader(_Inflated(file), CHUNK) if compressed else file
+    return io.BufferedReader(_Inflated(file), CHUNK)
+
+
+def _is_plain(header: bytes) -> bool:
+    return len(header) == HEADER.size and masked_crc32c(header[:8]) == HEADER.unpack(header)[1]
+
+
+def _is_compressed(header: bytes) -> bool:
+    return header[:2] == b"\x1f\x8b" or (header[:1] == b"\x78" and int.from_bytes(header[:2]) % 31 == 0)
 
 
 class _Inflated(io.RawIOBase):

@@ -15,7 +15,7 @@ COLUMNS, FRAMES = 8, 8  # samples in a row; frames shown of a video, which takes
 
 
 def contact_sheet(dataset: Dataset, count: int = 16) -> Figure:
-    """The first ``count`` scenes with their masks beneath, under a line of counts. Videos become filmstrips."""
+    """The first ``count`` scenes with their masks beneath, under a line of counts; videos and views in a row each."""
     if len(dataset) == 0:
         raise InputError("the dataset is empty; there is nothing to show")
     if count < 1:
@@ -43,7 +43,7 @@ def _strip(pixels: np.ndarray) -> np.ndarray:
 def _summary(dataset: Dataset, scenes: list[Scenes]) -> str:
     """Such as: Tetrominoes, 60,000 scenes of 35 x 35 RGB, 3 objects."""
     *leading, channels, height, width = scenes[0]["image"].shape
-    frames = f"{leading[0]} frames of " if leading else ""
+    frames = f"{leading[0]} {'views' if 'viewpoint' in scenes[0] else 'frames'} of " if leading else ""
     size = f"{height} x {width} {'gray' if channels == 1 else 'RGB'}"
     text = f"{type(dataset).__name__}, {_count(len(dataset), 'scene')} of {frames}{size}"
     if "mask" not in scenes[0]:
