@@ -167,3 +167,8 @@ def logsumexp_others(logits: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K H W
 def gaussian_kl(mean: Tensor, variance: Tensor) -> Tensor:
     """KL(N(mean, variance) || N(0, 1)), elementwise."""
     return 0.5 * (mean.square() + variance - 1 - variance.log())
+
+
+def categorical_kl(log_p: Float[Tensor, "B K H W"], log_q: Float[Tensor, "B K H W"]) -> Float[Tensor, " B"]:
+    """KL(p || q) of masks, given as logarithms, summed over pixels."""
+    return (log_p.exp() * (log_p - log_q)).flatten(1).sum(1)

@@ -18,6 +18,7 @@ Only ``image`` is always there. Labels are for evaluation; no training code may 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +64,15 @@ class Decomposition:
         return self.masks.argmax(-3)
 
 
-def check_image(image: Tensor, *, channels: int | None = None, axes: str = "B, C, H, W", name: str = "image") -> None:
-    """Raise InputError unless ``image`` has these axes, is float, finite and within [0, 1]."""
+def check_image(
+    image: Tensor,
+    *,
+    channels: int | None = None,
+    size: Sequence[int] | None = None,
+    axes: str = "B, C, H, W",
+    name: str = "image",
+) -> None:
+    """Raise InputError unless ``image`` has these axes and (H, W) = ``size``, is float, finite and within [0, 1]."""
     if image.ndim != len(axes.split(",")) or not image.is_floating_point():
         raise InputError(
             f"{name} must be a float tensor ({axes}) in [0, 1], got {image.dtype} of shape {tuple(image.shape)}; "
@@ -76,6 +84,11 @@ def check_image(image: Tensor, *, channels: int | None = None, axes: str = "B, C
         raise InputError(
             f"{name} has {image.shape[-3]} channels but the model was built for {channels}; "
             "convert the image (RGB or grayscale) or build the model with image_channels to match"
+        )
+    if size is not None and tuple(image.shape[-2:]) != tuple(size):
+        raise InputError(
+            f"{name} is {tuple(image.shape[-2:])} but this model was built for image_size={tuple(size)}; "
+            "resize the image, or build the model with image_size to match"
         )
     low, high = torch.aminmax(image.detach())  # NaN anywhere makes both NaN
     if not (low >= 0 and high <= 1):

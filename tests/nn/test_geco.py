@@ -63,3 +63,12 @@ def test_buffers_are_saved():
     copy = KLWeight(1.0, 1.0)
     copy.load_state_dict(geco.state_dict())
     assert copy.beta == geco.beta and copy.error == geco.error
+
+
+def test_kl_weight_of_images_keeps_the_same_error_per_value_at_any_size():
+    geco = KLWeight.of_images((3, 64, 64), 0.5655, 1e-5, 1e-5, 1e3)
+    assert geco.goal == pytest.approx(0.5655 * 12288) and geco.rate == pytest.approx(1e-5)
+    assert (geco.smallest, geco.largest) == (1e-5, 1e3)
+    small, large = (KLWeight.of_images((1, n, 2 * n), 0.5, 1e-5) for n in (16, 32))
+    small(scalar(1.1 * small.goal), scalar(1)), large(scalar(1.1 * large.goal), scalar(1))
+    assert small.beta.item() == pytest.approx(large.beta.item())

@@ -6,6 +6,8 @@ only training moves them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,12 @@ class KLWeight(nn.Module):
         self.goal, self.rate, self.smallest, self.largest = goal, rate, smallest, largest
         self.register_buffer("beta", torch.tensor(1.0))
         self.register_buffer("error", torch.tensor(torch.nan))  # its moving average
+
+    @classmethod
+    def of_images(cls, shape: Sequence[int], goal: float, rate: float, *bounds: float) -> KLWeight:
+        """For images (C, H, W) = ``shape``, with the goal per value and the rate for 64 x 64 pixels."""
+        channels, height, width = shape
+        return cls(goal * channels * height * width, rate * 64**2 / (height * width), *bounds)
 
     def forward(self, error: Tensor, kl: Tensor) -> Tensor:
         """The loss from two scalars, the means over the batch."""
