@@ -39,7 +39,7 @@ print({"torch", "lightning", "matplotlib", "sklearn", "h5py"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("set()\n")
-    for verb in ("train", "evaluate", "decompose", "predict", "report", "recipes", "data"):
+    for verb in ("train", "evaluate", "decompose", "predict", "render", "report", "recipes", "data"):
         assert f"\n    {verb} " in done.stdout
 
 

@@ -53,7 +53,8 @@ def evaluate(
         iterations: number of refinements; by default as in training.
         frames: of videos only the first so many frames.
         skip: do not score so many at the start; 1 for R-NEM, whose first frame is random.
-        observe: let a video model see so many frames of each video, and predict what follows.
+        observe: let a video model see so many frames of each video, and predict what follows; or a multi-view model
+            so many views of each scene, by default half, and show the others.
         horizon: number of frames to predict.
         limit: measure the first so many images or videos.
         batch_size: images or videos at a time.
@@ -154,6 +155,116 @@ def predict(
     print(export_prediction(model, video, out, observe=observe, horizon=horizon, **options))
 
 
+def render(
+    weights: str,
+    data: str,
+    *,
+    view: list[float] | None = None,
+    camera: list[float] | None = None,
+    index: int = 0,
+    split: str | None = "test",
+    observe: int | None = None,
+    out: Path = Path("views"),
+    num_slots: int | None = None,
+    iterations: int | None = None,
+    samples: int = 20,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Show a scene from other viewpoints: image, segmentation, every object by itself, and what is uncertain.
+
+    Args:
+        weights: folder of weights or of a training run, recipe name, or hub id, of a multi-view model.
+        data: dataset of scenes with viewpoints, as `unscene data inspect` takes it.
+        view: viewpoint to show, in the numbers of the dataset (--view X Y Z); several one after the other.
+        camera: the same as the place of a camera that looks at the centre (X Y Z), or as GQN has it (X Y Z YAW PITCH).
+        index: number of the scene in the dataset.
+        split: of the data.
+        observe: let the model see so many views; by default all, or half of them if no viewpoint to show is given.
+        out: folder for the results, one folder per scene.
+        num_slots: number of slots; by default as in training.
+        iterations: number of decodes of each observed view; by default as in training.
+        samples: of the model's belief, whose variance is the uncertainty.
+        seed: of the noise.
+        options: of the dataset, such as --options.views 10.
+    """
+    from unscene.commands.render import render_scene
+    from unscene.pretrained import load
+
+    settings = {"observe": observe, "num_slots": num_slots, "iterations": iterations}
+    folder = render_scene(
+        load(weights).to(_device()),
+        data,
+        index=index,
+        split=split,
+        view=view,
+        camera=camera,
+        out=out,
+        options=options or {},
+        settings=settings | {"samples": samples, "seed": seed},
+    )
+    print(folder)
+
+
+def experiment(
+    recipe: str,
+    data: str,
+    *,
+    train: str = "",
+    run: Path | None = None,
+    seeds: list[int] | None = None,
+    lds: dict[str, Any] | None = None,
+    scales: list[float] | None = None,
+    train_slots: list[int] | None = None,
+    test_slots: list[int] | None = None,
+    limit: int = 320,
+    gap_limit: int = 50,
+    gap_samples: int = 500,
+    options: dict[str, Any] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Train a recipe without and with the LDS prior, with the same seeds, and tell what the prior changed.
+
+    Args:
+        recipe: as for train.
+        data: dataset to score on, as `unscene evaluate` takes it.
+        train: options of train for all trainings, in quotes: "--trainer.max_steps 2000 --data.batch_size 8".
+        run: folder for all trainings; what is complete in it is not done again. By default runs/RECIPE-lds.
+        seeds: one pair of trainings each; by default 0.
+        lds: options of the prior, such as --lds.weight 0.5; the paper's by default.
+        scales: several values of its scale, one training each: the ablation.
+        train_slots: several numbers of slots to train with; by default the recipe's.
+        test_slots: several numbers of slots to score with; by default those of the training.
+        limit: score so many scenes.
+        gap_limit: measure the inference gap on so many of them; 0 leaves it out.
+        gap_samples: importance samples per scene.
+        options: of the dataset.
+        json: also write the tables to this file; always to experiment.json in the folder.
+    """
+    import shlex
+
+    from unscene.commands.experiment import Scoring, run_experiment
+    from unscene.files import write_json
+    from unscene.priors.lds import LDS
+
+    lds = {"weight": 1.0} | (lds or {})
+    priors = {f"lds-{scale:g}": lds | {"scale": scale} for scale in scales} if scales else {"lds": lds}
+    for prior in priors.values():
+        LDS.from_options(prior)  # refused before hours of training
+    tables = run_experiment(
+        recipe,
+        shlex.split(train),
+        run=run or Path("runs") / f"{recipe}-lds",
+        seeds=seeds or [0],
+        priors=priors,
+        train_slots=train_slots or [None],
+        test_slots=test_slots or [None],
+        scoring=Scoring(data, options or {}, limit, gap_limit, gap_samples),
+    )
+    if json is not None:
+        write_json(tables, json)
+
+
 def report(run: Path, *, generalise_to: str | None = None) -> None:
     """Write RUN/report.html: metrics beside the published values, curves, decompositions, predictions.
 
@@ -225,6 +336,8 @@ def _run(args: list[str]) -> None:
         "evaluate": evaluate,
         "decompose": decompose,
         "predict": predict,
+        "render": render,
+        "experiment": experiment,
         "report": report,
         "recipes": recipes,
         "data": Group(

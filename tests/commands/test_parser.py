@@ -11,7 +11,13 @@ CALLS = []
 
 
 def paint(
-    canvas: str, colours: list[str], *, size: int | None = 3, out: Path = Path("x"), more: dict[str, int] | None = None
+    canvas: str,
+    colours: list[str],
+    *,
+    size: int | None = 3,
+    at: list[float] | None = None,
+    out: Path = Path("x"),
+    more: dict[str, int] | None = None,
 ) -> None:
     """Paint something.
 
@@ -19,10 +25,11 @@ def paint(
         canvas: what to paint on.
         colours: at least one.
         size: of the brush.
+        at: place.
         out: file.
         more: anything.
     """
-    CALLS.append((canvas, colours, size, out, more))
+    CALLS.append((canvas, colours, size, at, out, more))
 
 
 def wash() -> None:
@@ -40,9 +47,9 @@ def run(*args):
 
 
 def test_arguments_reach_the_function():
-    assert run("paint", "wall", "red") == ("wall", ["red"], 3, Path("x"), None)
-    given = run("paint", "wall", "red", "blue", "--size", "null", "--out", "a/b", "--more.x", "4")
-    assert given == ("wall", ["red", "blue"], None, Path("a/b"), {"x": 4})
+    assert run("paint", "wall", "red") == ("wall", ["red"], 3, None, Path("x"), None)
+    given = run("paint", "wall", "red", "blue", "--size", "null", "--at", "-1.5", "2", "--out", "a/b", "--more.x", "4")
+    assert given == ("wall", ["red", "blue"], None, [-1.5, 2.0], Path("a/b"), {"x": 4})
     assert run("after", "wash") == "wash"
 
 
@@ -51,6 +58,7 @@ def test_arguments_reach_the_function():
     [
         (["paint", "wall", "red", "--siz", "4"], "unrecognized arguments: --siz 4"),  # no abbreviations
         (["paint", "wall", "red", "--size", "big"], "^size: expected int found big$"),
+        (["paint", "wall", "red", "--at", "1", "here"], "^at: expected float. Got value: here$"),
         (["paint"], "the following arguments are required: canvas, colours$"),
         (["pant"], "invalid choice: 'pant'"),
         (["after"], 'expected "after.verb" to be one of {wash}'),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_origin, get_type_hints
+from inspect import Parameter, signature
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, Namespace
@@ -52,7 +53,7 @@ REWORDED = {  # in this order
     r"(- )?Expected a dot import path string: (\S+)": r"there is no class \2 (name your own as module.Class)",
     r"(- )?Expected a <class '(\w+)'>": r"expected \2",
     r"(?<=arguments are required: ).*": lambda names: re.sub(r"[\w.]+\.", "", names[0]),  # without the verb
-    r'^Parser key "([^"]+)":': r"\1:",
+    r'^Parser key "([^"]+)"( element \d+)?:': r"\1:",
     r"\s+": " ",
 }
 
@@ -79,11 +80,13 @@ def add_verbs(parser: Parser, verbs: Verbs) -> None:
 
 def add_parameters(parser: Parser, function: Callable) -> None:
     """Parameters without default are positional, the others are options."""
-    lists = [name for name, hint in get_type_hints(function).items() if get_origin(hint) is list]
+    hints = {name: (hint, *get_args(hint)) for name, hint in get_type_hints(function).items()}
+    lists = {name: get_args(kind)[0] for name, kinds in hints.items() for kind in kinds if get_origin(kind) is list}
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=set(lists))
     described = {parameter.arg_name: parameter.description for parameter in parse(function.__doc__).params}
-    for name in lists:  # jsonargparse would want them written as [one,two]
-        parser.add_argument(name, nargs="+", type=str, help=described[name])
+    for name, kind in lists.items():  # jsonargparse would want them written as [one,two]
+        positional = signature(function).parameters[name].default is Parameter.empty
+        parser.add_argument(name if positional else f"--{name}", nargs="+", type=kind, help=described[name])
 
 
 def call_verb(verbs: Verbs, arguments: Namespace) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.optim import Optimizer
 
 import unscene.data.open  # noqa: F401  imports the datasets, which recipes call by the name of the class alone
+import unscene.data.views  # noqa: F401  likewise
 import unscene.training.best  # noqa: F401  likewise
 from unscene import pretrained, recipes
 from unscene.commands.parser import Parser

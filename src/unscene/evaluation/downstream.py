@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from unscene.errors import InputError
 from unscene.evaluation.slot_data import SlotData
 from unscene.metrics.factors import factor_target
+from unscene.noise import own_noise
 
 
 class Training(NamedTuple):
@@ -65,8 +66,7 @@ def predict_from_slots(
         if not data.present.any():
             raise InputError(f"no object is visible in the scenes of {name}; there is nothing to predict")
     columns = _Columns(train, kinds)
-    with torch.random.fork_rng([]), torch.enable_grad():
-        torch.manual_seed(seed)
+    with own_noise(seed), torch.enable_grad():
         network = _network(train.slots.shape[2], columns.width, hidden_layers, hidden_size)
         _fit(network, columns, train, validation, matching, training)
     with torch.no_grad():

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unscene.errors import InputError
-from unscene.evaluation.loop import _batches, _num_scenes, _options, _platform, _undisturbed, _usable
+from unscene.evaluation.common import batches, count_scenes, platform_facts, undisturbed, usable_device
 from unscene.evaluation.result import Evaluation
 from unscene.metrics import importance_gap
 from unscene.models.base import SceneModel, VideoModel
@@ -80,13 +80,13 @@ def inference_gap(
         )
     if num_samples < 1 or chunk_size < 1:
         raise InputError(f"num_samples is {num_samples} and chunk_size {chunk_size}; both need to be above 0")
-    num_scenes = _num_scenes(dataset, limit, 1, seed, "32-true")
-    options, device = _options(model, num_slots, iterations), _usable(device)
+    num_scenes = count_scenes(dataset, limit, 1, seed, "32-true")
+    options, device = decompose_options(model, num_slots, iterations), usable_device(device)
     scored: list[dict[str, Tensor]] = []
     begin = time.perf_counter()
-    for index, scene in _batches(dataset, num_scenes, 1):
+    for index, scene in batches(dataset, num_scenes, 1):
         scene = {name: scene[name].to(device) for name in ("image", "viewpoint") if name in scene}
-        with _undisturbed(model, device, (seed, index), "32-true"):
+        with undisturbed(model, device, (seed, index), "32-true"):
             noise_seed = int(torch.randint(2**62, ()))
             scored.append({})
             for name, posterior in model.posteriors(scene, **options).items():
@@ -102,7 +102,7 @@ def inference_gap(
         "seed": seed,
         "n": num_scenes,
         "seconds": round(time.perf_counter() - begin, 3),
-        **_platform(device),
+        **platform_facts(device),
     }
     return Evaluation({name: torch.cat([row[name] for row in scored]).numpy() for name in scored[0]}, meta)
 

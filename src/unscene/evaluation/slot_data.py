@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unscene.errors import InputError
-from unscene.evaluation.loop import _batches, _num_scenes, _undisturbed, _usable
+from unscene.evaluation.common import batches, count_scenes, undisturbed, usable_device
 from unscene.models.base import SceneModel
 from unscene.scenes import Scenes
 
@@ -46,11 +46,11 @@ def collect_slots(
 ) -> SlotData:
     """Decompose images that have masks and factors; the noise is that of `evaluate` with the same options."""
     options = {} if num_slots is None else {"num_slots": num_slots}
-    device, parts = _usable(device), []
-    for start, batch in _batches(dataset, _num_scenes(dataset, limit, batch_size, seed, "32-true"), batch_size):
+    device, parts = usable_device(device), []
+    for start, batch in batches(dataset, count_scenes(dataset, limit, batch_size, seed, "32-true"), batch_size):
         if not batch.get("factors") or "mask" not in batch or batch["image"].ndim != 4:
             raise InputError("factor prediction needs images with masks and factors; choose a dataset that has them")
-        with _undisturbed(model, device, (seed, start), "32-true"):
+        with undisturbed(model, device, (seed, start), "32-true"):
             d = model.decompose(batch["image"].to(device), **options)
         factors = batch["factors"]
         true = F.one_hot(batch["mask"].long(), next(iter(factors.values())).shape[1]).movedim(-1, 1).flatten(2).float()

@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from numpy import ndarray
+from PIL import Image
 
 from unscene.data.images import height_and_width
 from unscene.errors import InputError
+from unscene.figures import palette
 from unscene.models.base import SceneModel
+from unscene.noise import own_noise
 
 MAX_SLOTS = 256  # that a label map of 8 bits can tell apart
 MAX_PIXELS = 256 * 256  # of an image that is decomposed as it is; a photo of a camera would take many GB of memory
@@ -42,14 +47,20 @@ def chosen_settings(model: SceneModel, **settings: int | None) -> dict[str, int]
 def undisturbed(model: SceneModel, path: Path, seed: int) -> Iterator[torch.device]:
     """The model's device, noise that starts from ``seed``, and complaints of the model that name the file."""
     device = next(model.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with own_noise(seed, device):
         try:
             yield device
         except InputError as error:
             if str(path) in str(error):
                 raise
             raise InputError(f"{path}: {error}") from error
+
+
+def label_picture(labels: UInt8[ndarray, "H W"]) -> Image.Image:
+    """A palette picture whose pixel values are the labels, in the slots' colours for viewers."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette(256).tobytes())
+    return picture
 
 
 def check_size(path: Path, height: int, width: int) -> None:

@@ -28,8 +28,16 @@ from torch import Tensor
 from unscene.data.images import center_crop, height_and_width, list_images, open_rgb, upright_size
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
-from unscene.export.common import check_folder, check_size, chosen_settings, fixed_size, folder_for, undisturbed
-from unscene.figures import decomposition_panel, overlay, palette
+from unscene.export.common import (
+    check_folder,
+    check_size,
+    chosen_settings,
+    fixed_size,
+    folder_for,
+    label_picture,
+    undisturbed,
+)
+from unscene.figures import decomposition_panel, overlay
 from unscene.figures.colours import to_rgba
 from unscene.files import replacing
 from unscene.models.base import SceneModel
@@ -121,9 +129,7 @@ def _check_not_too_large(path: Path) -> None:
 def _write(folder: Path, image: Float[Tensor, "1 C H W"], decomposition: Decomposition, info: dict) -> None:
     masks, components = decomposition.masks[0].cpu(), decomposition.components[0].cpu()
     labels = decomposition.segmentation[0].cpu()
-    picture = Image.fromarray(labels.numpy().astype(np.uint8))
-    picture.putpalette(palette(256).tobytes())
-    picture.save(folder / "labels.png")
+    label_picture(labels.numpy().astype(np.uint8)).save(folder / "labels.png")
     np.savez_compressed(
         folder / "decomposition.npz",
         masks=masks.half().numpy(),

@@ -1,14 +1,18 @@
 """Figures of scenes, decompositions and training runs. Functions return figures or arrays; never show, never save."""
 
 from unscene.figures.colours import colour_labels, overlay, palette
+from unscene.figures.components import components_panel, decoder_masks_panel
 from unscene.figures.curves import loss_curves
 from unscene.figures.filmstrip import filmstrip, horizon_curves
 from unscene.figures.panels import decomposition_panel, mask_logits_panel, refinement_panel
 from unscene.figures.sheet import contact_sheet
+from unscene.figures.views import uncertainty_map, views_panel
 
 __all__ = [
     "colour_labels",
+    "components_panel",
     "contact_sheet",
+    "decoder_masks_panel",
     "decomposition_panel",
     "filmstrip",
     "horizon_curves",
@@ -17,4 +21,6 @@ __all__ = [
     "overlay",
     "palette",
     "refinement_panel",
+    "uncertainty_map",
+    "views_panel",
 ]

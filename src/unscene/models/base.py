@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from unscene.errors import InputError
@@ -40,6 +41,10 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
     @abstractmethod
     def decompose(self, image: Tensor, *, num_slots: int | None = None) -> Decomposition:
         """Decompose images (B, C, H, W) in [0, 1]; no labels, no gradients, any B, H, W and K the method allows."""
+
+    def decompose_batch(self, batch: Scenes, **options: Any) -> Decomposition:
+        """`decompose` with what this method needs of a batch of Scenes; ``options`` are those of `decompose`."""
+        return self.decompose(batch["image"], **options)
 
     @abstractmethod
     def loss(self, batch: Scenes, step: int) -> Losses:
@@ -98,6 +103,58 @@ class VideoModel(SceneModel):
             raise InputError(f"horizon is {horizon}; there must be at least 1 frame to predict")
         stream = self.stream(video.unbind(1), num_slots=num_slots, horizon=horizon)
         return stack_frames(islice(stream, video.shape[1], None))
+
+
+class MultiViewModel(SceneModel):
+    """A method that sees a scene from several viewpoints and can show it from others.
+
+    ``image`` in a batch is (B, V, C, H, W), and ``viewpoint`` (B, V, P) says from where. Slot k is the same object in
+    all views. ``view_size`` is P.
+    """
+
+    view_size: int
+
+    @abstractmethod
+    def decompose(
+        self, image: Tensor, viewpoint: Tensor | None = None, *, num_slots: int | None = None
+    ) -> Decomposition:
+        """Decompose the views (B, V, C, H, W) of scenes into a Decomposition (B, V, K, ...); see SceneModel.
+
+        ``slots`` (B, V, K, D) are what all V views together say, the same for each, unless the method says otherwise.
+        Without viewpoints it raises InputError; they have a default only because SceneModel's `decompose` has none.
+        """
+
+    def decompose_batch(self, batch: Scenes, **options: Any) -> Decomposition:
+        return self.decompose(batch["image"], batch.get("viewpoint"), **options)
+
+    @abstractmethod
+    def render(self, slots: Tensor, viewpoint: Tensor, size: tuple[int, int] | None = None) -> Decomposition:
+        """What slots (B, K, D) look like from viewpoints (B, Q, P), at (H, W) = ``size``: (B, Q, K, ...)."""
+
+    @torch.no_grad()
+    def uncertainty(
+        self,
+        slots: Float[Tensor, "B K D"],
+        slot_scale: Float[Tensor, "B K D"],
+        viewpoint: Float[Tensor, "B Q P"],
+        *,
+        samples: int = 10,
+        size: tuple[int, int] | None = None,
+    ) -> Float[Tensor, "B Q H W"]:
+        """Variance of the picture over ``samples`` draws from N(slots, slot_scale^2), summed over the channels.
+
+        Unbiased; noise comes from torch's global generator, and memory does not grow with the number of samples.
+        """
+        if samples < 2:
+            raise InputError(f"samples is {samples}; a variance needs at least 2")
+        mean = squares = 0.0
+        for count in range(1, samples + 1):
+            drawn = slots + slot_scale * torch.randn_like(slots)
+            picture = self.render(drawn, viewpoint, size).reconstruction
+            change = picture - mean
+            mean = mean + change / count
+            squares = squares + change * (picture - mean)
+        return squares.sum(2) / (samples - 1)
 
 
 def stack_frames(frames: Iterable[Decomposition]) -> Decomposition:

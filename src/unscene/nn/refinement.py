@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unscene.nn.blocks import conv, elu, linear
+from unscene.errors import InputError
+from unscene.nn.blocks import ACTIVATIONS, conv, linear
 
 
 class MapEncoder(nn.Module):
@@ -28,6 +29,11 @@ class MapEncoder(nn.Module):
         stride: of all convolutions.
         image_size: (H, W) replaces the average pool over the image by a flattening, and fixes the size.
         pool_size: of the average pool before the flattening.
+        padding: "valid" pads nothing.
+        activation: behind all layers, "elu" or "relu".
+
+    Raises:
+        InputError: nothing would be left of an image of that size.
     """
 
     def __init__(
@@ -41,17 +47,21 @@ class MapEncoder(nn.Module):
         stride: int = 2,
         image_size: Sequence[int] | None = None,
         pool_size: int = 1,
+        padding: Literal["same", "valid"] = "same",
+        activation: Literal["elu", "relu"] = "elu",
     ) -> None:
         super().__init__()
         self.split, self.pool_size = [slot_channels, constant_channels], pool_size
+        self.activation = ACTIVATIONS[activation]
         widths = [slot_channels + constant_channels, *channels]
         self.convs = nn.ModuleList(
             conv(n_in, n_out, kernel_size, stride) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True)
         )
+        if padding == "valid":
+            for layer in self.convs:
+                layer.padding = (0, 0)
         self.image_size = image_size
-        features = channels[-1]
-        if image_size is not None:
-            features *= math.prod(math.ceil(n / stride ** len(channels)) // pool_size for n in image_size)
+        features = channels[-1] * (1 if image_size is None else self._num_places(image_size))
         widths, self.code_size = [features, *mlp], [features, *mlp][-1]
         self.mlp = nn.ModuleList(linear(n_in, n_out) for n_in, n_out in zip(widths[:-1], widths[1:], strict=True))
 
@@ -64,17 +74,30 @@ class MapEncoder(nn.Module):
 
     def encode(self, maps: Float[Tensor, "B K C H W"], constant: Float[Tensor, "B E h w"]) -> Float[Tensor, "N M"]:
         """One code for each slot, in float32 (or the dtype of the weights) whatever the convolutions run in."""
-        x = elu(self._first(maps, constant))
+        x = self.activation(self._first(maps, constant))
         for layer in self.convs[1:]:
-            x = elu(layer(x))
+            x = self.activation(layer(x))
         with torch.autocast(x.device.type, enabled=False):
             x = x.to(self.convs[0].weight.dtype)
             if self.pool_size > 1:
                 x = F.avg_pool2d(x, self.pool_size)
             x = x.mean((2, 3)) if self.image_size is None else x.flatten(1)
             for layer in self.mlp:
-                x = elu(layer(x))
+                x = self.activation(layer(x))
         return x
+
+    def _num_places(self, image_size: Sequence[int]) -> int:
+        """How many are flattened."""
+        height, width = image_size
+        for layer in self.convs:
+            kernel, pad, stride = layer.kernel_size[0], layer.padding[0], layer.stride[0]
+            height, width = ((n + 2 * pad - kernel) // stride + 1 for n in (height, width))
+        if min(height, width) < self.pool_size:
+            raise InputError(
+                f"image_size is {tuple(image_size)}, too small for {len(self.convs)} refinement convolutions; "
+                "take fewer of them, or larger images"
+            )
+        return (height // self.pool_size) * (width // self.pool_size)
 
     def _first(self, maps: Tensor, constant: Tensor) -> Tensor:
         first = self.convs[0]

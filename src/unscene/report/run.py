@@ -25,6 +25,7 @@ from unscene.errors import InputError
 from unscene.evaluation import evaluate
 from unscene.evaluation.video import is_video
 from unscene.models.base import SceneModel, VideoModel, stack_frames
+from unscene.noise import own_noise
 from unscene.pretrained import load
 from unscene.scenes import Decomposition, Scenes
 from unscene.video import check_predicts, follow
@@ -135,7 +136,7 @@ class Run:
         """What the model makes of ``scenes``, with all its iterations if it has any."""
         history = {"history": True} if "history" in inspect.signature(self.model.decompose).parameters else {}
         with _quiet():
-            return self.model.decompose(self.scenes["image"], **history)
+            return self.model.decompose_batch(self.scenes, **history)
 
     @property
     def is_video(self) -> bool:
@@ -198,6 +199,5 @@ def span(model: SceneModel, length: int) -> tuple[int, int]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without gradients, with the same noise every time, and with the random state as it was afterwards."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with own_noise(0), torch.no_grad():
         yield

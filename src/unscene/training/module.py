@@ -76,7 +76,7 @@ class SceneModule(LightningModule):
         seed_all(self.seed, self.global_rank)  # the same noise every time: curves show the model, not the draw
 
     def validation_step(self, batch: Scenes, batch_idx: int) -> None:
-        decomposition = self.model.decompose(batch["image"])
+        decomposition = self.model.decompose_batch(batch)
         self._score("mse", batch["image"], decomposition.reconstruction)
         if any(getattr(callback, "monitor", None) == VAL_LOSS for callback in self.trainer.callbacks):
             loss = self.model.loss(batch, self.global_step).total  # as long as decomposing again, so not without need
