@@ -38,16 +38,18 @@ def test_broadcast_decoder_equals_the_broadcast(kernel_size, size, octaves, stri
 
 
 @pytest.mark.parametrize("size", [(9, 11), (4, 7), (1, 1)])
-@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("padding", ["same", "valid", 1])
 @pytest.mark.parametrize("position", ["joined", "added"])
 @pytest.mark.parametrize(("activation", "out_kernel"), [("elu", None), ("relu", 1)])
 def test_its_other_forms_equal_the_broadcast(size, padding, position, activation, out_kernel):
     torch.manual_seed(0)
+    out_kernel = 3 if padding == 1 else out_kernel  # a kernel of 1 has nothing to pad
     options = {"padding": padding, "position": position, "activation": activation, "out_kernel": out_kernel}
-    decoder = BroadcastDecoder(6, (8, 7), 4, 3, **options).double()
+    decoder = BroadcastDecoder(6, (8, 7), 4, 5, **options).double()
     z = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, *size, dtype=torch.float64)
-    margin = (4 if out_kernel else 6) if padding == "valid" else 0
+    pads = [k // 2 if padding == "same" else 0 if padding == "valid" else padding for k in (5, 5, out_kernel or 5)]
+    margin = 2 * sum(k // 2 - pad for k, pad in zip((5, 5, out_kernel or 5), pads, strict=True))
     grid = tuple(n + margin for n in size)
 
     def plain():
@@ -57,7 +59,7 @@ def test_its_other_forms_equal_the_broadcast(size, padding, position, activation
         else:
             x = x + decoder.position(grid)
         for i, conv in enumerate(decoder.convs):
-            x = F.conv2d(x, conv.weight, conv.bias, padding=conv.weight.shape[2] // 2 if padding == "same" else 0)
+            x = F.conv2d(x, conv.weight, conv.bias, padding=pads[i])
             if i < 2:
                 x = getattr(F, activation)(x)
         return x

@@ -15,6 +15,13 @@ def test_exponential_decay_reaches_the_factor_after_decay_steps():
     assert [schedule(step) for step in (0, 50, 100, 200)] == pytest.approx([1, 0.5, 0.25, 0.0625])
 
 
+def test_exponential_decay_also_while_it_warms_up():
+    schedule = ExponentialDecay(factor=0.5, decay_steps=100_000, warmup_steps=10_000)  # Slot Attention's
+    values = [min(1, s / 10_000) * 0.5 ** (s / 100_000) for s in (0, 1, 5_000, 10_000, 200_000)]
+    assert [schedule(s) for s in (0, 1, 5_000, 10_000, 200_000)] == pytest.approx(values)
+    assert values[2:] == pytest.approx([0.5 * 0.5**0.05, 0.5**0.1, 0.25])
+
+
 @pytest.mark.parametrize(("shape", "quarter"), [("linear", 0.775), ("cosine", 0.1 + 0.9 * 0.8535533905932737)])
 def test_warmup_plateau_decay(shape, quarter):
     schedule = WarmupDecay(decay_end=120, decay_start=20, warmup_steps=4, shape=shape, final=0.1)
@@ -35,6 +42,7 @@ def test_decay_starts_after_the_warmup_by_default():
     [
         (lambda: ExponentialDecay(factor=0.0), "factor must be above 0, got 0.0"),
         (lambda: ExponentialDecay(decay_steps=0), "decay_steps must be at least 1, got 0"),
+        (lambda: ExponentialDecay(warmup_steps=-1), "warmup_steps must not be negative, got -1"),
         (lambda: WarmupDecay(decay_end=5, warmup_steps=-1), "warmup_steps must not be negative, got -1"),
         (lambda: WarmupDecay(decay_end=5, final=-0.1), "final must not be negative, got -0.1"),
         (lambda: WarmupDecay(decay_end=5, warmup_steps=5), "warmup_steps <= decay_start < decay_end, got 5, 5, 5"),

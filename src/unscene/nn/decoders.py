@@ -40,7 +40,8 @@ class BroadcastDecoder(nn.Module):
         strides: of all convolutions, the first of them 1; a stride of 2 is a transposed convolution that doubles
             the size, so z is broadcast to a grid that much smaller. By default all 1.
         out_kernel: kernel size of the last convolution, where it has its own.
-        padding: "valid" broadcasts z to a grid so much larger that convolutions without padding end at the image.
+        padding: "valid" broadcasts z to a grid so much larger that convolutions without padding end at the image; with
+            a number they pad so many pixels, and the grid is larger by what is lost all the same.
         position: the coordinates are channels beside z ("joined"), or a `SoftPosition` is "added" to it.
         activation: behind the hidden convolutions, "elu" or "relu".
     """
@@ -55,7 +56,7 @@ class BroadcastDecoder(nn.Module):
         strides: Sequence[int] | None = None,
         *,
         out_kernel: int | None = None,
-        padding: Literal["same", "valid"] = "same",
+        padding: Literal["same", "valid"] | int = "same",
         position: Literal["joined", "added"] = "joined",
         activation: Literal["elu", "relu"] = "elu",
     ) -> None:
@@ -68,17 +69,19 @@ class BroadcastDecoder(nn.Module):
             )
         kernels = [kernel_size] * len(channels) + [out_kernel or kernel_size]
         self.latent_size, self.octaves, self.activation = latent_size, octaves, ACTIVATIONS[activation]
-        self.scale, self.padded = math.prod(strides), padding == "same"
+        self.scale = math.prod(strides)
         self.position = SoftPosition(latent_size) if position == "added" else None
         widths = [latent_size if self.position else latent_size + 2 + 4 * octaves, *channels, out_channels]
         self.convs = nn.ModuleList(
             conv(n_in, n_out, kernel) if stride == 1 else deconv(n_in, n_out, kernel, stride)
             for n_in, n_out, kernel, stride in zip(widths[:-1], widths[1:], kernels, strides, strict=True)
         )
-        self.margin = 0 if self.padded else sum(kernel // 2 for kernel in kernels)
-        if not self.padded:
+        self.margin = 0  # by which the grid is larger than the image, on each side
+        if padding != "same":
+            pad = 0 if padding == "valid" else padding
+            self.margin = sum(kernel // 2 - pad for kernel in kernels)
             for layer in self.convs:
-                layer.padding = (0, 0)
+                layer.padding = (pad, pad)
 
     def prepare(self, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """What the first layer needs at one (H, W) whatever z is, to be computed once for many decodes.
@@ -94,12 +97,11 @@ class BroadcastDecoder(nn.Module):
         else:
             coordinates, xy_weight = self.position(grid).to(first.weight), z_weight
         coordinates = F.conv2d(coordinates, xy_weight, first.bias, padding=first.padding)
-        taps = first.kernel_size[0] if self.padded else 1
         basis = torch.eye(self.latent_size).to(first.weight)[:, :, None, None]
         around = [min(n, first.kernel_size[0]) for n in grid]
         cases = F.conv2d(basis.expand(-1, -1, *around), z_weight, padding=first.padding)
         answers = coordinates.shape[2:]
-        copy = torch.kron(*(_border_cases(n, taps) for n in answers)).to(first.weight.device)
+        copy = torch.kron(*(_border_cases(n, 2 * first.padding[0] + 1) for n in answers)).to(first.weight.device)
         return coordinates.flatten(2).mT, cases.flatten(2).mT, copy.to(compute_dtype(first.weight))
 
     def forward(
@@ -108,7 +110,7 @@ class BroadcastDecoder(nn.Module):
         """Decode at (H, W) = ``size`` with what `prepare` returned for it."""
         seen = torch.einsum("nd,dpc->npc", z, cases)
         x = self.activation(torch.baddbmm(coordinates, copy.expand(len(z), -1, -1), seen))
-        lost = 0 if self.padded else 2 * (self.convs[0].kernel_size[0] // 2)
+        lost = self.convs[0].kernel_size[0] - 1 - 2 * self.convs[0].padding[0]
         x = x.mT.unflatten(2, [n - lost for n in self._grid(size)])  # channels last
         for layer in self.convs[1:-1]:
             x = self.activation(layer(x))

@@ -32,17 +32,21 @@ class ExponentialDecay(Schedule):
     Args:
         factor: what is left of the learning rate after ``decay_steps``, above 0.
         decay_steps: number of optimisation steps per ``factor``, at least 1.
+        warmup_steps: the rate also rises linearly, from 0, over so many steps; the decay does not wait for their end.
     """
 
     factor: float = 0.1
     decay_steps: int = 1_000_000
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         _require(self.factor > 0, f"factor must be above 0, got {self.factor}")
         _require(self.decay_steps >= 1, f"decay_steps must be at least 1, got {self.decay_steps}")
+        _require(self.warmup_steps >= 0, f"warmup_steps must not be negative, got {self.warmup_steps}")
 
     def __call__(self, step: int) -> float:
-        return self.factor ** (step / self.decay_steps)
+        rise = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return rise * self.factor ** (step / self.decay_steps)
 
 
 @dataclass(frozen=True)
