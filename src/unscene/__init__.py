@@ -12,30 +12,47 @@ if TYPE_CHECKING:
     from unscene import data, metrics
     from unscene.errors import InputError
     from unscene.models.base import SceneModel
+    from unscene.models.efficient_morl import EfficientMORL
+    from unscene.models.genesis import Genesis
+    from unscene.models.genesis_v2 import GenesisV2
     from unscene.models.iodine import IODINE
+    from unscene.models.monet import MONet
+    from unscene.models.mulmon import MulMON
     from unscene.models.provide import PROVIDE
     from unscene.models.rnem import NEM, RNEM
     from unscene.models.sequential_iodine import SequentialIODINE, SequentialPROVIDE
+    from unscene.models.slot_attention import SlotAttention
     from unscene.pretrained import load
     from unscene.scenes import Decomposition
 
 __all__ = [
+    "Genesis",
+    "GenesisV2",
     "IODINE",
+    "MONet",
     "NEM",
+    "MulMON",
     "PROVIDE",
     "RNEM",
     "Decomposition",
+    "EfficientMORL",
     "InputError",
     "SceneModel",
     "SequentialIODINE",
     "SequentialPROVIDE",
+    "SlotAttention",
     "data",
     "load",
     "metrics",
 ]
 
 _HOME = {
+    "EfficientMORL": "unscene.models.efficient_morl",
+    "Genesis": "unscene.models.genesis",
+    "GenesisV2": "unscene.models.genesis_v2",
     "IODINE": "unscene.models.iodine",
+    "MONet": "unscene.models.monet",
+    "MulMON": "unscene.models.mulmon",
     "PROVIDE": "unscene.models.provide",
     "NEM": "unscene.models.rnem",
     "RNEM": "unscene.models.rnem",
@@ -44,6 +61,7 @@ _HOME = {
     "SceneModel": "unscene.models.base",
     "SequentialIODINE": "unscene.models.sequential_iodine",
     "SequentialPROVIDE": "unscene.models.sequential_iodine",
+    "SlotAttention": "unscene.models.slot_attention",
     "load": "unscene.pretrained",
 }
 

@@ -26,11 +26,18 @@ VIDEOS = {"--data.train": "BouncingBalls", "--data.train.frames": "2", "--data.v
 VIDEOS |= {"--data.val.frames": "2", "--data.train.num_scenes": "1", "--data.batch_size": "1"}
 GRAY = {"--data.train.grayscale": "true", "--data.val.grayscale": "true"}
 STAGES = '[{"class_path": "LengthCurriculum", "init_args": {"frames": [2], "batch_sizes": [1]}}]'
+VIEWS = {"--data.train": "OrbitScenes", "--data.train.views": "2", "--data.val": "OrbitScenes", "--data.val.views": "2"}
 OF_METHOD = {
+    "efficientmorl": IMAGES | {"--model.early_iterations": "1"},
+    "genesis": IMAGES | {"--model.image_size": "[35,35]"},
+    "genesisv2": IMAGES | {"--model.image_size": "[35,35]"},
     "iodine": IMAGES | {"--model.iterations": "1"},
+    "monet": IMAGES | {"--model.image_size": "[35,35]"},
+    "mulmon": VIEWS | {"--model.iterations": "2", "--model.view_size": "3"},
     "nem": {"--model.iterations": "1"},
     "rnem": VIDEOS | GRAY,
     "sequentialiodine": VIDEOS,
+    "slotattention": IMAGES,
     "provide": VIDEOS | {"--model.iterations": "2", "--model.num_slots": "2", "--trainer.callbacks": STAGES},
 }
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from unscene.errors import InputError
 from unscene.nn.blocks import ACTIVATIONS
 
 
@@ -23,6 +24,9 @@ class ComponentEncoder(nn.Module):
         hidden: width of the hidden layer.
         padding: of the convolutions; 0 in some re-implementations.
         activation: behind all but the last layer.
+
+    Raises:
+        InputError: nothing is left of the image after so many convolutions.
     """
 
     def __init__(
@@ -40,6 +44,11 @@ class ComponentEncoder(nn.Module):
         height, width = image_size
         for _ in channels:
             height, width = ((n + 2 * padding - 3) // 2 + 1 for n in (height, width))
+        if height < 1 or width < 1:
+            raise InputError(
+                f"image_size is {tuple(image_size)}; {len(channels)} convolutions with padding {padding} leave nothing "
+                "of it; take larger images or fewer encoder_channels"
+            )
         self.convs = nn.ModuleList(
             nn.Conv2d(n_in, n_out, 3, 2, padding).to(memory_format=torch.channels_last)
             for n_in, n_out in zip([in_channels, *channels[:-1]], channels, strict=True)
