@@ -31,7 +31,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unscene.errors import InputError
-from unscene.evaluation.common import batches, count_scenes, platform_facts, undisturbed, usable_device
+from unscene.evaluation.common import (
+    batches,
+    count_scenes,
+    decompose_options,
+    platform_facts,
+    undisturbed,
+    usable_device,
+)
 from unscene.evaluation.result import Evaluation
 from unscene.metrics import importance_gap
 from unscene.models.base import SceneModel, VideoModel

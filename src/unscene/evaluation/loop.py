@@ -19,7 +19,7 @@ from unscene.evaluation.common import (
 )
 from unscene.evaluation.result import Evaluation
 from unscene.evaluation.scores import BatchScores, image_scores, join
-from unscene.evaluation.video import is_video, prediction_scores, video_scores
+from unscene.evaluation.video import check_video_options, is_video, prediction_scores, video_scores
 from unscene.evaluation.views import are_views, check_view_options, view_scores
 from unscene.models.base import MultiViewModel, SceneModel
 from unscene.scenes import Scenes
