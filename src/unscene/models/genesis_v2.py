@@ -22,7 +22,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from unscene.errors import InputError
-from unscene.likelihoods import Event, Gaussian, log_likelihood
+from unscene.likelihoods import Event, Gaussian, categorical_kl, log_likelihood
 from unscene.models.base import Losses, SceneModel, check_positive
 from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal, Posterior
 from unscene.nn.blocks import linear_coordinates
@@ -275,11 +275,6 @@ class DoublingDecoder(nn.Module):
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x))
         return self.out(x)[..., : size[0], : size[1]]
-
-
-def categorical_kl(log_p: Float[Tensor, "B K H W"], log_q: Float[Tensor, "B K H W"]) -> Float[Tensor, " B"]:
-    """KL(p || q) of masks, summed over pixels."""
-    return (log_p.exp() * (log_p - log_q)).flatten(1).sum(1)
 
 
 def _decomposition(means: Tensor, mask_logits: Tensor, slots: Tensor, scale: Tensor | None = None) -> Decomposition:
