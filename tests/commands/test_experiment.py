@@ -8,6 +8,7 @@ import pytest
 from unscene.cli import main
 from unscene.commands import experiment as module
 from unscene.evaluation.compare import compare
+from unscene.training.run import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
 TRAIN = (
@@ -66,6 +67,12 @@ def test_an_interrupted_training_is_continued(done, monkeypatch):
     assert experiment(done, "--test_slots", "3") == 0
     (arguments,) = calls
     assert arguments[-2:] == ["--ckpt_path", "last"]
+
+
+def test_models_of_images_are_scored_on_single_views(done):
+    scoring = module.Scoring("orbit", {"views": 2, "image_size": 35}, limit=3, gap_limit=1, gap_samples=2)
+    scores = scoring.scores(RunFolder(done / "plain-seed1"), None)
+    assert len(scores["mse"]) == 3 and np.isfinite(scores["gap"]).tolist() == [True, False, False]
 
 
 def test_other_settings_need_another_folder(done, capsys):

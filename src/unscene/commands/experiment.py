@@ -12,11 +12,14 @@ import numpy as np
 
 from unscene.commands.train import main as train
 from unscene.data import open_dataset
+from unscene.data.dataset import SceneDataset
+from unscene.data.views import Views
 from unscene.errors import InputError
 from unscene.evaluation import evaluate
 from unscene.evaluation.compare import Comparison, compare, over_seeds
 from unscene.evaluation.gap import inference_gap
 from unscene.files import replacing, write_json
+from unscene.models.base import MultiViewModel, SceneModel
 from unscene.pretrained import load
 from unscene.progress import progress
 from unscene.training.run import RunFolder
@@ -38,7 +41,8 @@ class Scoring:
         """Per-image scores of a training, kept in its folder; the gap's, of fewer images, are NaN for the others."""
         path = folder.path / f"scores{'' if num_slots is None else f'-{num_slots}'}.npz"
         if not path.is_file():
-            model, dataset = load(folder.path), open_dataset(self.data, **self.options)
+            model = load(folder.path)
+            dataset = self._dataset(model)
             values = dict(evaluate(model, dataset, num_slots=num_slots, limit=self.limit, progress=progress).values)
             if hasattr(model, "posteriors") and self.gap_limit:
                 sizes = {"limit": min(self.gap_limit, self.limit), "num_samples": self.gap_samples}
@@ -48,6 +52,13 @@ class Scoring:
                 np.savez(file, **values)
         with np.load(path) as scores:
             return dict(scores)
+
+    def _dataset(self, model: SceneModel) -> SceneDataset:
+        """For a model of single images, the views of scenes one by one."""
+        dataset = open_dataset(self.data, **self.options)
+        first = dataset[0]
+        of_views = "viewpoint" in first and first["image"].ndim == 4
+        return Views(dataset) if of_views and not isinstance(model, MultiViewModel) else dataset
 
 
 def run_experiment(
