@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from unscene.errors import InputError
 from unscene.likelihoods import Event, Gaussian, log_likelihood
 from unscene.models.base import Losses, SceneModel, check_positive
-from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal, Posterior
+from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal
 from unscene.nn.component_vae import ComponentEncoder
 from unscene.nn.decoders import BroadcastDecoder
 from unscene.nn.gated import GatedDecoder, GatedEncoder, running_statistics
 from unscene.nn.geco import KLWeight
+from unscene.nn.posterior import Posterior
 from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
 
@@ -118,12 +119,10 @@ class Genesis(SceneModel):
                 f"mask_strides is {tuple(strides)}, but mask_encoder_channels is {tuple(mask_encoder_channels)} and "
                 f"mask_decoder_channels {tuple(mask_decoder_channels)}; give equally many of all three"
             )
-        if lds is not None and num_slots == 1:
-            raise InputError("lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds out")
         self.image_channels, self.image_size, self.num_slots = image_channels, tuple(image_size), num_slots
         self.sizes = [mask_latent_size, latent_size] if two_stage else [mask_latent_size]
         self.likelihood, self.mixture_event = Gaussian(likelihood_scale), mixture_event
-        self.lds, self.lds_on = LDS.from_options(lds), lds_on if two_stage else "mask"
+        self.lds, self.lds_on = LDS.from_options(lds, num_slots), lds_on if two_stage else "mask"
         self.geco = None
         if geco_goal is not None:
             self.geco = KLWeight.of_images((image_channels, *image_size), geco_goal, geco_rate, beta_min, beta_max)

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from unscene.errors import InputError
 from unscene.likelihoods import Event, Gaussian, categorical_kl, log_likelihood
 from unscene.models.base import Losses, SceneModel, check_positive
-from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal, Posterior
+from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal
 from unscene.nn.blocks import linear_coordinates
 from unscene.nn.geco import KLWeight
 from unscene.nn.norm_relu import NormRelu
+from unscene.nn.posterior import Posterior
 from unscene.nn.unet import Block, UNet, unet_channels
 from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
@@ -90,11 +91,9 @@ class GenesisV2(SceneModel):
         _check_channels(encoder_channels=encoder_channels, decoder_channels=decoder_channels)
         if colour_size < 2:
             raise InputError(f"colour_size is {colour_size}; it needs at least the 2 dimensions of positions")
-        if lds is not None and num_slots == 1:
-            raise InputError("lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds out")
         self.image_channels, self.image_size, self.num_slots = image_channels, tuple(image_size), num_slots
         self.likelihood, self.mixture_event = Gaussian(likelihood_scale), mixture_event
-        self.attention_kl, self.lds, self.geco = attention_kl, LDS.from_options(lds), None
+        self.attention_kl, self.lds, self.geco = attention_kl, LDS.from_options(lds, num_slots), None
         if geco_goal is not None:
             self.geco = KLWeight.of_images((image_channels, *image_size), geco_goal, geco_rate, beta_min, beta_max)
 

@@ -109,13 +109,11 @@ class MONet(SceneModel):
         check_positive(decoder_channels=decoder_channels, mask_kl_floor=mask_kl_floor, geco_rate=geco_rate)
         check_positive(background_scale=background_scale, foreground_scale=foreground_scale)
         _check_numbers(image_size, encoder_padding, beta, gamma)
-        if lds is not None and num_slots == 1:
-            raise InputError("lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds out")
         self.image_channels, self.image_size, self.num_slots = image_channels, tuple(image_size), num_slots
         self.posterior_scale, self.mixture_event = posterior_scale, mixture_event
         self.background_scale, self.foreground_scale = background_scale, foreground_scale
         self.beta, self.gamma, self.mask_kl_floor = beta, gamma, mask_kl_floor
-        self.lds, self.geco = LDS.from_options(lds), None
+        self.lds, self.geco = LDS.from_options(lds, num_slots), None
         if geco_goal is not None:
             self.geco = KLWeight.of_images((image_channels, *image_size), geco_goal, geco_rate)
 

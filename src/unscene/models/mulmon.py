@@ -128,14 +128,12 @@ class MulMON(MultiViewModel):
         check_positive(likelihood_scale=likelihood_scale, max_observed=max_observed)
         if min(view_noise, query_weight) < 0:
             raise InputError(f"view_noise is {view_noise} and query_weight {query_weight}; neither may be below 0")
-        if lds is not None and num_slots == 1:
-            raise InputError("lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds out")
         self.image_channels, self.image_size, self.view_size = image_channels, tuple(image_size), view_size
         self.num_slots, self.iterations, self.likelihood = num_slots, iterations, Gaussian(likelihood_scale)
         self.kl, self.first_prior, self.view_in_refinement = kl, first_prior, view_in_refinement
         self.max_observed, self.order, self.view_noise = max_observed, order, view_noise
         self.query, self.query_weight = query, query_weight
-        self.lds, self.lds_on_projected, self.recompute = LDS.from_options(lds), lds_on_projected, recompute
+        self.lds, self.lds_on_projected, self.recompute = LDS.from_options(lds, num_slots), lds_on_projected, recompute
 
         code_size = view_size if view_code_size is None else view_code_size
         self.initial_belief = nn.Parameter(torch.randn(2 * latent_size) - 0.5)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor, nn
 
 
@@ -53,13 +52,6 @@ class Latent(NamedTuple):
     def kl(self) -> Float[Tensor, " B"]:
         """log q(z) - log p(z), the estimate of KL(q || p) by one sample; it can be negative."""
         return (self.posterior.log_prob(self.z) - self.prior.log_prob(self.z)).sum(1)
-
-
-class Posterior(NamedTuple):
-    """What the inference gap needs of one image (see `unscene.evaluation.gap`)."""
-
-    noise_shape: tuple[int, ...]
-    log_weights: Callable[[Float[Tensor, "S K D"]], Float64[Tensor, " S"]]
 
 
 class AutoregressivePrior(nn.Module):

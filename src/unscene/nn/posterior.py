@@ -2,9 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jaxtyping import Float, Float64
 from torch import Tensor
+
+
+class Posterior(NamedTuple):
+    """Any posterior, as the shape of the noise behind a sample and what the samples are worth."""
+
+    noise_shape: tuple[int, ...]
+    log_weights: Callable[[Float[Tensor, "S K D"]], Float64[Tensor, " S"]]
 
 
 @dataclass(frozen=True)

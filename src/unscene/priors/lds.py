@@ -51,10 +51,15 @@ class LDS:
     in_refinement: bool = False
 
     @classmethod
-    def from_options(cls, options: Mapping[str, Any] | None) -> LDS | None:
-        """The prior that a model's option ``lds`` asks for, None for none; InputError for what it does not know."""
+    def from_options(cls, options: Mapping[str, Any] | None, num_slots: int | None = None) -> LDS | None:
+        """The prior that a model's option ``lds`` asks for, None for none.
+
+        Raises InputError for what it does not know, and if ``num_slots`` is given and leaves nothing to compare.
+        """
         if options is None:
             return None
+        if num_slots == 1:
+            raise InputError("lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds out")
         known, hints = [field.name for field in fields(cls)], get_type_hints(cls)
         for name, value in options.items():
             if name not in known:
