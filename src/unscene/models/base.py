@@ -188,3 +188,9 @@ def check_positive(**options: int | float | Sequence[int] | None) -> None:
         numbers = value if isinstance(value, Sequence) else [1 if value is None else value]
         if not numbers or min(numbers) <= 0:
             raise InputError(f"{name} is {value}; it needs to be above 0")
+
+
+def check_image_size(image_size: Sequence[int]) -> None:
+    """Raise InputError unless it is a height and a width."""
+    if len(image_size) != 2:
+        raise InputError(f"image_size is {tuple(image_size)}; give height and width")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from unscene.errors import InputError
 from unscene.likelihoods import Event, Gaussian, log_likelihood
-from unscene.models.base import Losses, SceneModel, check_positive
+from unscene.models.base import Losses, SceneModel, check_image_size, check_positive
 from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal
 from unscene.nn.component_vae import ComponentEncoder
 from unscene.nn.decoders import BroadcastDecoder
@@ -111,8 +111,7 @@ class Genesis(SceneModel):
         check_positive(encoder_channels=encoder_channels, decoder_channels=decoder_channels, mask_strides=mask_strides)
         check_positive(posterior_size=posterior_size, prior_size=prior_size, likelihood_scale=likelihood_scale)
         check_positive(geco_rate=geco_rate, beta_min=beta_min, beta_max=beta_max)
-        if len(image_size) != 2:
-            raise InputError(f"image_size is {tuple(image_size)}; give height and width")
+        check_image_size(image_size)
         strides = usual_strides(image_size) if mask_strides is None else mask_strides
         if not len(strides) == len(mask_encoder_channels) == len(mask_decoder_channels):
             raise InputError(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from unscene.errors import InputError
 from unscene.likelihoods import Event, Gaussian, categorical_kl, log_likelihood
-from unscene.models.base import Losses, SceneModel, check_positive
+from unscene.models.base import Losses, SceneModel, check_image_size, check_positive
 from unscene.nn.autoregressive import AutoregressivePrior, Latent, Normal
 from unscene.nn.blocks import linear_coordinates
 from unscene.nn.geco import KLWeight
@@ -86,8 +86,7 @@ class GenesisV2(SceneModel):
         check_positive(image_channels=image_channels, image_size=image_size, num_slots=num_slots)
         check_positive(latent_size=latent_size, prior_size=prior_size, likelihood_scale=likelihood_scale)
         check_positive(geco_rate=geco_rate, beta_min=beta_min, beta_max=beta_max)
-        if len(image_size) != 2:
-            raise InputError(f"image_size is {tuple(image_size)}; give height and width")
+        check_image_size(image_size)
         _check_channels(encoder_channels=encoder_channels, decoder_channels=decoder_channels)
         if colour_size < 2:
             raise InputError(f"colour_size is {colour_size}; it needs at least the 2 dimensions of positions")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from unscene.errors import InputError
 from unscene.likelihoods import Gaussian, categorical_kl, gaussian_kl, log_likelihood
-from unscene.models.base import Losses, SceneModel, check_positive
+from unscene.models.base import Losses, SceneModel, check_image_size, check_positive
 from unscene.nn.component_vae import ComponentEncoder
 from unscene.nn.decoders import BroadcastDecoder
 from unscene.nn.geco import KLWeight
@@ -242,8 +242,7 @@ def mask_kl(
 
 
 def _check_numbers(image_size: Sequence[int], padding: int, beta: float, gamma: float) -> None:
-    if len(image_size) != 2:
-        raise InputError(f"image_size is {tuple(image_size)}; give height and width")
+    check_image_size(image_size)
     if padding not in (0, 1):
         raise InputError(f"encoder_padding is {padding}; it must be 0 or 1")
     if min(beta, gamma) < 0:

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from unscene import metrics
 from unscene.errors import InputError
-from unscene.models.base import Losses, SceneModel, VideoModel, check_positive
+from unscene.models.base import Losses, SceneModel, VideoModel, check_image_size, check_positive
 from unscene.nn.blocks import elu
 from unscene.nn.normed import EPSILON, DoublingConv, halving_conv, map_norm, normed_linear, xavier_init
 from unscene.scenes import Decomposition, Scenes, check_image
@@ -110,8 +110,7 @@ def check_binary(image: Tensor, image_size: Sequence[int], axes: str, name: str)
 
 def check_options(num_slots: int, latent_size: int, image_size: Sequence[int], noise: float, inter: float) -> None:
     check_positive(num_slots=num_slots, latent_size=latent_size, image_size=image_size)
-    if len(image_size) != 2:
-        raise InputError(f"image_size is {tuple(image_size)}; give height and width")
+    check_image_size(image_size)
     if not 0 <= noise < 1:
         raise InputError(f"noise is {noise}; it is the probability that a pixel flips, at least 0 and below 1")
     if inter < 0:
