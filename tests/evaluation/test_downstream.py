@@ -7,12 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from toy_scenes import ToyScenes
+from toy_scenes import ToyModel, ToyScenes
+from toy_views import ToyMultiView, ToyViews
+from unscene import MulMON
+from unscene.data import OrbitScenes
+from unscene.data.dataset import SceneDataset
+from unscene.data.views import Views
 from unscene.errors import InputError
-from unscene.evaluation.downstream import Training, _Columns, _match, predict_from_slots
+from unscene.evaluation.downstream import Training, _Columns, dci_of_slots, predict_from_slots
 from unscene.evaluation.slot_data import SlotData, collect_slots
 from unscene.metrics import predict_factors
-from unscene.models.base import Losses, SceneModel
+from unscene.models.base import Losses, MultiViewModel, SceneModel
 from unscene.scenes import Decomposition
 
 KINDS = {"x": "scalar", "angle": "angle", "shape": "categorical"}
@@ -92,7 +97,7 @@ def test_matching_is_the_best_permutation():
     columns = _Columns(data, KINDS)
     predicted = torch.randn(8, 5, columns.width, generator=torch.Generator().manual_seed(1))
     cost = columns.cost(predicted, columns.targets(data))
-    matched = list(zip(*(index.tolist() for index in _match(cost, data, "loss")), strict=True))
+    matched = list(zip(*(index.tolist() for index in data.pairs(cost)), strict=True))
     for scene in range(8):
         entities = data.present[scene].nonzero().flatten().tolist()
         plain = np.array([[plain_cost(predicted, data, columns, scene, n, k) for k in range(5)] for n in entities])
@@ -151,6 +156,137 @@ def test_slots_are_collected_with_the_overlap_of_masks():
     assert torch.equal(collect_slots(Halves(), Data(5), batch_size=2).slots[:2], found.slots[:2])
 
 
+# ---- several views ---------------------------------------------------------------------------------------------
+
+
+class Tiles(SceneDataset):
+    """Three tiles of random colour on black, seen from three cameras: view v starts at tile v; tile 1 may be hidden.
+
+    ``factors``: the tile's colour, and whether it is bright.
+    """
+
+    def __init__(self, num_scenes, hidden=True):
+        self.num_scenes, self.hidden = num_scenes, hidden
+
+    def __len__(self):
+        return self.num_scenes
+
+    def batch(self, indices):
+        colour = torch.stack([torch.rand(4, 3, generator=torch.Generator().manual_seed(i)) for i in indices])
+        colour[:, 0] = 0
+        ids = torch.stack([1 + (torch.arange(3) + v) % 3 for v in range(3)])  # (V, tile)
+        if self.hidden:
+            ids[1:][ids[1:] == 1] = 0  # only the first view shows it
+        mask = ids.repeat_interleave(2, 1).unsqueeze(1).expand(-1, 2, -1)  # (V, 2, 6)
+        factors = {"colour": colour, "bright": (colour[..., 0] > 0.5).long()}
+        shape = (len(indices), *mask.shape)
+        return {
+            "image": colour[:, mask].movedim(-1, 2),
+            "mask": mask.expand(shape),
+            "viewpoint": torch.arange(3.0).expand(len(indices), -1).unsqueeze(2),
+            "factors": factors,
+        }
+
+
+class Reader(MultiViewModel):
+    """Reads the colours of `Tiles` where it knows them to be, into slots in an order of each scene's own.
+
+    ``rotation`` (3, 3) mixes the numbers of a slot. A fourth slot is the background.
+    """
+
+    view_size = 1
+
+    def __init__(self, rotation=None):
+        super().__init__()
+        self.rotation = torch.eye(3) if rotation is None else rotation
+
+    def decompose(self, image, viewpoint=None, *, num_slots=None):
+        B, V, _, H, W = image.shape
+        colour = torch.cat([torch.zeros(B, 1, 3), image[:, 0, :, 0, ::2].mT], 1)  # of tiles 1 to 3, as view 0 has them
+        shown = (image.unsqueeze(2) - colour[:, None, :, :, None, None]).abs().sum(3) < 1e-6
+        order = torch.rand(B, 4).argsort(1)
+        slots = torch.take_along_dim(colour @ self.rotation, order[:, :, None], 1)[:, None].expand(-1, V, -1, -1)
+        masks = torch.take_along_dim(shown.float(), order[:, None, :, None, None], 2)
+        return Decomposition(masks, torch.zeros(B, V, 4, 3, H, W), slots)
+
+    def project(self, slots, viewpoint):
+        return slots[:, None] + viewpoint[..., None]
+
+    def render(self, slots, viewpoint, size=None):
+        raise NotImplementedError
+
+    def loss(self, batch, step):
+        return Losses(torch.zeros(()), {})
+
+
+def rotation():
+    """Turns every axis to all three."""
+    a = torch.tensor([[2.0, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3
+    torch.testing.assert_close(a @ a.T, torch.eye(3))
+    return a
+
+
+COLOUR = {"colour": "scalar"}
+
+
+def test_slots_of_views_are_paired_with_objects_over_all_views():
+    found = collect_slots(Reader(), Tiles(20), batch_size=8)
+    assert found.slots.shape == (20, 4, 3) and found.overlap.shape == (20, 4, 4)
+    assert found.present.tolist() == [[False, True, True, True]] * 20
+    scene, entity, slot = found.pairs()
+    assert len(scene) == 60
+    torch.testing.assert_close(found.slots[scene, slot], found.factors["colour"][scene, entity])
+    torch.testing.assert_close(found.overlap[scene, entity, slot], torch.ones(60))
+
+
+def test_projected_slots_are_those_of_each_view():
+    data = Tiles(6)
+    found, shared = collect_slots(Reader(), data, projected=True), collect_slots(Reader(), data)
+    assert found.slots.shape == (18, 4, 3)
+    assert found.present[:, 1].tolist() == [True, False, False] * 6  # tile 1, by view
+    torch.testing.assert_close(
+        found.slots.unflatten(0, (6, 3)), shared.slots[:, None] + torch.arange(3.0)[:, None, None]
+    )
+    of_views = Views(data).batch(range(18))
+    torch.testing.assert_close(found.factors["colour"], of_views["factors"]["colour"])
+    scene, entity, slot = found.pairs()
+    torch.testing.assert_close(found.overlap[scene, entity, slot], torch.ones(len(scene)))
+    view = (scene % 3)[:, None]
+    torch.testing.assert_close(found.slots[scene, slot] - view, found.factors["colour"][scene, entity])
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_dci_tells_pure_slots_from_rotated_ones(hidden):
+    data, few = Tiles(150, hidden), {"num_trees": 10}
+    pure = dci_of_slots(collect_slots(Reader(), data), COLOUR, **few)
+    assert pure.disentanglement > 0.95 and pure.completeness > 0.95 and pure.informativeness > 0.95
+    mixed = dci_of_slots(collect_slots(Reader(rotation()), data), COLOUR, **few)
+    assert mixed.disentanglement < 0.4 and mixed.completeness < 0.4 and mixed.informativeness > 0.8
+    assert pure.importance.shape == (3, 3) and pure.names == ["colour.0", "colour.1", "colour.2"]
+    assert dci_of_slots(collect_slots(Reader(), data), COLOUR, **few).disentanglement == pure.disentanglement
+
+
+def test_slots_of_mulmon_in_both_forms():
+    sizes = {"refinement_channels": (4, 4), "refinement_mlp": (6,), "decoder_channels": (4,), "lstm_size": 6}
+    model = MulMON(image_size=(16, 16), num_slots=3, iterations=2, latent_size=5, **sizes)
+    data = OrbitScenes(3, views=2, image_size=16, most=3)
+    shared, projected = (collect_slots(model, data, projected=p) for p in (False, True))
+    assert shared.slots.shape == (3, 3, 5) and shared.overlap.shape == (3, 4, 3)
+    viewpoint = data.batch(range(3))["viewpoint"]
+    for row, slots in enumerate(projected.slots):
+        scene, view = divmod(row, 2)
+        code = model.view_encoder(viewpoint[scene, view]).expand(3, -1)
+        torch.testing.assert_close(slots, model.projector(torch.cat([shared.slots[scene], code], 1)))
+
+
+def test_prediction_from_slots_of_views():
+    data = collect_slots(Reader(), Tiles(120))
+    train, test = data.take(slice(0, 80)), data.take(slice(80, 120))
+    kinds = {"colour": "scalar", "bright": "categorical"}
+    found = predict_from_slots(train, test, test, kinds, matching="mask", training=SHORT)
+    assert found["colour"] > 0.95 and found["bright"] > 0.9
+
+
 def test_bad_input():
     data = scenes(10, 0)
     nobody = data._replace(present=torch.zeros_like(data.present))
@@ -158,7 +294,18 @@ def test_bad_input():
         (lambda: predict_from_slots(data, data, data, KINDS, matching="size"), "matching is 'size'; slots and objects"),
         (lambda: predict_from_slots(data, data, data, {"size": "scalar"}), "there is no factor 'size'"),
         (lambda: predict_from_slots(data, data, nobody, KINDS), "no object is visible in the scenes of test"),
+        (lambda: dci_of_slots(nobody, KINDS), "no object is visible in the scenes; there is nothing to predict"),
         (lambda: collect_slots(Halves(), ToyScenes()), "factor prediction needs images with masks and factors"),
+        (
+            lambda: collect_slots(Halves(), Tiles(2)),
+            "factor prediction needs images .* the single views with Views",
+        ),
+        (
+            lambda: collect_slots(ToyMultiView(), ToyViews()),
+            "factor prediction needs scenes of several views with",
+        ),
+        (lambda: collect_slots(ToyMultiView(), ToyScenes()), "factor prediction needs scenes of several views"),
+        (lambda: collect_slots(ToyModel(), Tiles(2), projected=True), "ToyModel does not project slots to views"),
     ):
         with pytest.raises(InputError, match=message):
             call()

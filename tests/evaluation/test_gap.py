@@ -1,4 +1,4 @@
-"""The inference gap where it is known: one slot that paints linearly, with Gaussian noise. Then IODINE's."""
+"""The inference gap where it is known: one slot that paints linearly, with Gaussian noise. Then IODINE's, MulMON's."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
 from toy_scenes import ToyModel, ToyVideoModel
-from unscene import IODINE
+from toy_views import ToyMultiView
+from unscene import IODINE, MulMON
 from unscene.errors import InputError
 from unscene.evaluation.gap import inference_gap, log_weights
 from unscene.likelihoods import log_likelihood
@@ -141,6 +142,123 @@ def test_weights_of_iodine_are_those_of_its_elbo():
     assert gap.values["gap"] > 0 and gap.meta["num_slots"] == 2 and gap.meta["iterations"] == 1
 
 
+class LinearViews(Linear):
+    """View t is (1 + t) A z + NOISE e: the true belief after every view is a diagonal Gaussian too.
+
+    The model's beliefs after the first view and later ones are off by ``shift`` and ``stretch`` of the update by that
+    view, made exactly from the belief before it.
+    """
+
+    def update(self, mean, variance, x, t):
+        """The moments after view t, if those before it were N(mean, variance)."""
+        A = (1 + t) * self.A
+        after = 1 / (1 / variance + A.square().sum(0) / NOISE**2)
+        return after * (mean / variance + x @ A / NOISE**2), after
+
+    def view_posteriors(self, scenes):
+        mean, variance, found = torch.zeros(D).double(), torch.ones(D).double(), []
+        for t, x in enumerate(scenes["image"][0].flatten(1).double()):
+            before = mean[None], variance.sqrt()[None]
+            mean, variance = self.update(mean, variance, x, t)
+            mean, variance = mean + self.shift * variance.sqrt(), variance * self.stretch**2
+
+            def log_likelihood(slots, x=x, A=(1 + t) * self.A):
+                return Normal(slots.squeeze(1) @ A.T, NOISE).log_prob(x).sum(1)
+
+            found.append(GaussianPosterior(mean[None], variance.sqrt()[None], log_likelihood, *before))
+        return found
+
+
+@pytest.fixture
+def views():
+    return [{"image": x} for x in torch.randn(2, 3, 1, 2, 3, generator=torch.Generator().manual_seed(1))]
+
+
+def test_the_evidence_of_views_is_how_well_the_views_before_predict_them(views):
+    """With exact beliefs, and only then, that of all views together adds up to their joint evidence."""
+    model = LinearViews()
+    found = inference_gap(model, views, num_samples=50, per_view=True)
+    assert found.values["gap"].shape == (6,) and found.meta["per_view"] and found.meta["n"] == 2
+    np.testing.assert_allclose(found.values["gap"], 0, atol=1e-9)
+    A = torch.cat([(1 + t) * model.A for t in range(3)])
+    joint = MultivariateNormal(torch.zeros(3 * PIXELS).double(), A @ A.T + NOISE**2 * torch.eye(3 * PIXELS))
+    expected = joint.log_prob(torch.stack([scene["image"].flatten() for scene in views]).double()).detach()
+    np.testing.assert_allclose(found.values["gap_log_evidence"].reshape(2, 3).sum(1), expected, rtol=1e-9)
+
+
+def test_the_gap_of_a_view_is_the_divergence_from_the_exact_update(views):
+    shift, stretch = 0.3, 1.2
+    found = inference_gap(LinearViews(shift, stretch), views, num_samples=20_000, chunk_size=20_000, per_view=True)
+    divergence = D * 0.5 * (shift**2 + stretch**2 - 1 - 2 * np.log(stretch))
+    np.testing.assert_allclose(found.values["gap"], divergence, atol=0.03)
+
+
+def test_views_have_noise_of_their_own_and_chunks_do_not_matter(views):
+    twice = [{"image": views[0]["image"][:1].expand(2, -1, -1, -1)}]
+    model = LinearViews(shift=1.0)
+    model.update = lambda mean, variance, x, t: (torch.zeros(D).double(), torch.ones(D).double())
+    gap = inference_gap(model, twice, num_samples=9, per_view=True).values["gap"]
+    assert gap[0] != gap[1]
+    again = inference_gap(model, twice, num_samples=9, chunk_size=2, per_view=True).values["gap"]
+    np.testing.assert_allclose(again, gap, rtol=1e-12)
+
+
+def tiny_mulmon():
+    """One latent number in each of two slots, decoded to 7 x 8 pixels, with much noise: a grid can integrate it."""
+    torch.manual_seed(0)
+    sizes = {"view_hidden": 4, "projector_hidden": 4, "decoder_channels": (4,), "refinement_channels": (4,)}
+    sizes |= {"refinement_mlp": (4,), "lstm_size": 4, "image_size": (7, 8), "latent_size": 1}
+    model = MulMON(num_slots=2, iterations=3, likelihood_scale=1.5, **sizes).double().eval()
+    with torch.no_grad():
+        model.initial_belief.copy_(torch.tensor([0.3, -0.5]))
+        for parameter in model.decoder.parameters():
+            parameter *= 2
+        for parameter in model.refinement.head.parameters():
+            parameter *= -0.25  # wider beliefs: all evidence of the samples is in their middle
+    return model, {"image": torch.rand(2, 3, 7, 8).double(), "viewpoint": torch.randn(2, 3).double()}
+
+
+def exact_gap(model, scene, posterior, prior, views):
+    """log p and KL(q || p(z | x)) of the slots by the midpoint rule on a grid; density of the views from `render`."""
+    line = torch.arange(-6, 6, 0.2, dtype=torch.float64) + 0.1
+    z = torch.cartesian_prod(line, line)[:, :, None]
+    log_q = Normal(posterior.mean, posterior.scale).log_prob(z).sum((1, 2))
+    log_joint = Normal(*prior).log_prob(z).sum((1, 2))
+    for v in views:
+        shown = model.render(z, scene["viewpoint"][v].expand(len(z), 1, -1))
+        pixels = Normal(shown.components[:, 0], 1.5).log_prob(scene["image"][v]) + shown.masks[:, 0].log().unsqueeze(2)
+        log_joint = log_joint + pixels.logsumexp(1).sum((1, 2, 3))
+    assert log_q.exp().sum() * 0.2**2 == pytest.approx(1, abs=1e-6)  # the grid is wide and fine enough
+    log_evidence = log_joint.logsumexp(0) + 2 * np.log(0.2)
+    divergence = (log_q.exp() * (log_q - log_joint + log_evidence)).sum() * 0.2**2
+    return log_evidence.item(), divergence.item()
+
+
+@pytest.mark.parametrize("per_view", [False, True])
+def test_gaps_of_mulmon_are_those_of_a_grid(per_view, monkeypatch):
+    model, scene = tiny_mulmon()
+    name, drawn = "view_posteriors" if per_view else "posteriors", []
+    original = getattr(model, name)
+
+    def remembered(*args):
+        found = original(*args)
+        drawn.extend(found if per_view else [found])
+        return found
+
+    monkeypatch.setattr(model, name, remembered)
+    found = inference_gap(model, [scene], num_samples=20_000, chunk_size=20_000, per_view=per_view).values
+    posteriors = drawn if per_view else drawn[0].values()
+    mean, logvar = model.initial_belief.detach().chunk(2)
+    prior = mean, (0.5 * logvar).exp()
+    for v, posterior in enumerate(posteriors):
+        expected = exact_gap(model, scene, posterior, prior, [v] if per_view else [0, 1])
+        np.testing.assert_allclose(found["gap_log_evidence"][v], expected[0], rtol=0, atol=0.02)
+        np.testing.assert_allclose(found["gap"][v], expected[1], rtol=0, atol=0.03)
+        assert expected[1] > 0.05
+        prior = posterior.mean, posterior.scale
+    assert len(found["gap"]) == len(posteriors)
+
+
 def test_noise_is_the_same_whatever_the_precision():
     def posterior(dtype):
         return GaussianPosterior(torch.zeros(2, 3, dtype=dtype), torch.ones(2, 3, dtype=dtype), lambda z: z.sum((1, 2)))
@@ -158,6 +276,8 @@ def test_noise_is_the_same_whatever_the_precision():
         (Linear(), {"num_samples": 0}, "num_samples is 0 and chunk_size 20; both need to be above 0"),
         (Linear(), {"chunk_size": 0}, "chunk_size 0"),
         (Linear(), {"iterations": 2}, "Linear does not refine in iterations"),
+        (Linear(), {"per_view": True}, "Linear has no belief that grows view by view; leave per_view out"),
+        (ToyMultiView(), {"per_view": True}, "ToyMultiView has no posteriors of images"),
     ],
 )
 def test_bad_input(model, options, message, scenes):

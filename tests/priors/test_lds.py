@@ -1,12 +1,30 @@
 """LDS against the paper's formula written out, and the anchors of its arithmetic."""
 
 import math
+from inspect import signature
 
 import pytest
 import torch
 
+import unscene
+from unscene import (
+    IODINE,
+    PROVIDE,
+    EfficientMORL,
+    Genesis,
+    GenesisV2,
+    MONet,
+    MulMON,
+    SequentialIODINE,
+    SequentialPROVIDE,
+    SlotAttention,
+)
 from unscene.errors import InputError
+from unscene.models.base import SceneModel
 from unscene.priors.lds import LDS
+
+WITH_LDS = [IODINE, PROVIDE, MONet, Genesis, GenesisV2, MulMON, SlotAttention, EfficientMORL]
+WITH_LDS += [SequentialIODINE, SequentialPROVIDE]
 
 
 def slots(B=2, K=4, D=6, seed=0):
@@ -113,3 +131,25 @@ def test_options():
         LDS.from_options({"kernel": "dot"})
     with pytest.raises(InputError, match="lds has weight 1.0 and scale 0.0; give one >= 0 and one > 0"):
         LDS.from_options({"scale": 0.0})
+    for options in ({}, {"weight": 0.5}):
+        with pytest.raises(InputError, match="lds compares slots, but num_slots is 1; give at least 2 slots, or leave"):
+            LDS.from_options(options, num_slots=1)
+    assert LDS.from_options(None, num_slots=1) is None
+    assert LDS.from_options({}, num_slots=2) == LDS.from_options({}) == LDS()
+
+
+@pytest.mark.parametrize("method", WITH_LDS)
+def test_every_model_refuses_to_compare_a_single_slot(method):
+    with pytest.raises(InputError, match="lds compares slots, but num_slots is 1; give at least 2 slots, or leave lds"):
+        method(num_slots=1, lds={"weight": 0.5})
+
+
+def test_these_are_all_models_that_have_lds():
+    methods = [getattr(unscene, name) for name in unscene.__all__]
+    models = [m for m in methods if isinstance(m, type) and issubclass(m, SceneModel)]
+    assert {m for m in models if "lds" in options_of(m)} == set(WITH_LDS)
+
+
+def options_of(method):
+    """Names of the options of a class, those that it passes on included."""
+    return {name for part in method.__mro__ if "__init__" in vars(part) for name in signature(part).parameters}

@@ -31,7 +31,7 @@ OF_METHOD = {
     "efficientmorl": IMAGES | {"--model.early_iterations": "1"},
     "genesis": IMAGES | {"--model.image_size": "[35,35]"},
     "genesisv2": IMAGES | {"--model.image_size": "[35,35]"},
-    "iodine": IMAGES | {"--model.iterations": "1"},
+    "iodine": IMAGES | {"--model.iterations": "1", "--model.image_size": "[35,35]"},
     "monet": IMAGES | {"--model.image_size": "[35,35]"},
     "mulmon": VIEWS | {"--model.iterations": "2", "--model.view_size": "3"},
     "nem": {"--model.iterations": "1"},
@@ -103,7 +103,7 @@ def test_a_file_goes_before_a_name_and_unknown_names_get_a_suggestion(tmp_path):
     assert recipes.find("iodine/tetrominoes") == recipes.FOLDER / "iodine/tetrominoes.yaml"
     with pytest.raises(InputError, match="no recipe 'iodin/tetrominos', shipped or file; did you mean iodine/tetromin"):
         recipes.find("iodin/tetrominos")
-    with pytest.raises(InputError, match="did you mean iodine/clevr6 or iodine/clevr6-reference or iodine/demo"):
+    with pytest.raises(InputError, match="did you mean iodine/cle_mv or iodine/cle_mv-lds or iodine/clevr6 or"):
         recipes.find("iodine")
 
 

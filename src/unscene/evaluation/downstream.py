@@ -12,15 +12,16 @@ Shapes: S scenes, K slots, N objects with the background first, Q columns predic
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from unscene.errors import InputError
 from unscene.evaluation.slot_data import SlotData
+from unscene.metrics import dci
+from unscene.metrics.disentanglement import DCI
 from unscene.metrics.factors import factor_target
 from unscene.noise import own_noise
 
@@ -73,6 +74,22 @@ def predict_from_slots(
         return columns.scores(network(test.slots), test, matching)
 
 
+def dci_of_slots(data: SlotData, kinds: Mapping[str, str], **options: Any) -> DCI:
+    """`unscene.metrics.dci` of all present objects and the slots whose masks overlap most with theirs, one to one.
+
+    As MulMON reports it, of scenes of which all views were seen: of the slots that all views share, and of those
+    projected to views, which are the two that `collect_slots` gives. ``options`` are those of `dci`; scenes keep their
+    order, of which the first ``train_fraction`` of the objects is fitted.
+
+    Raises InputError as `dci` does, and for scenes without objects.
+    """
+    if not data.present.any():
+        raise InputError("no object is visible in the scenes; there is nothing to predict")
+    scene, entity, slot = data.pairs()
+    factors = {name: values[scene, entity] for name, values in data.factors.items()}
+    return dci(data.slots[scene, slot], factors, kinds, **options)
+
+
 class _Columns:
     """What is predicted of an object: for each factor its numbers, standardised, or the logits of its categories."""
 
@@ -123,7 +140,7 @@ class _Columns:
 
     def scores(self, predicted: Tensor, data: SlotData, matching: str) -> dict[str, float]:
         targets = self.targets(data)
-        scene, entity, slot = _match(self.cost(predicted, targets), data, matching)
+        scene, entity, slot = data.pairs(self.cost(predicted, targets) if matching == "loss" else None)
         found = {}
         for name, target in targets.items():
             true, guess = target[scene, entity], predicted[scene, slot][:, self.slices[name]]
@@ -142,25 +159,12 @@ def _network(inputs: int, outputs: int, hidden_layers: int, hidden_size: int) ->
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], outputs))
 
 
-def _match(cost: Float[Tensor, "S N K"], data: SlotData, matching: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Scene, object and slot of every pair: one to one within a scene, at the least total cost."""
-    from scipy.optimize import linear_sum_assignment
-
-    costs = (cost.detach() if matching == "loss" else -data.overlap).numpy()
-    pairs = []
-    for scene, entity in enumerate(present.nonzero()[0] for present in data.present.numpy()):
-        row, slot = linear_sum_assignment(costs[scene, entity])
-        pairs.append((row * 0 + scene, entity[row], slot))
-    scene, entity, slot = (torch.from_numpy(np.concatenate(part)) for part in zip(*pairs, strict=True))
-    return scene, entity, slot
-
-
 def _fit(
     network: nn.Module, columns: _Columns, train: SlotData, validation: SlotData, matching: str, training: Training
 ) -> None:
     def loss(data: SlotData, targets: Mapping[str, Tensor]) -> Tensor:
         cost = columns.cost(network(data.slots), targets)
-        return cost[_match(cost, data, matching)].mean()
+        return cost[data.pairs(cost if matching == "loss" else None)].mean()
 
     optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, list(training.milestones), 0.5)

@@ -6,10 +6,10 @@
 
 It infers the posterior of the only scene in the batch ``scenes`` (B = 1), as `decompose` would, and gives it a name:
 "gap" for the one that counts, others where there is more than one reading (MONet's attention masks or its decoded
-ones as mixing weights; the views of a scene). ``options`` are those of `decompose`. Noise of the inference itself, such
-as samples in a refinement, comes from torch's global generator. A `Posterior` then turns standard normal numbers into
-samples and weighs them; that is asked in chunks, without gradients. Where latents are independent Gaussians with prior
-N(0, I), `unscene.nn.posterior.GaussianPosterior` does it:
+ones as mixing weights). ``options`` are those of `decompose`. Noise of the inference itself, such as samples in a
+refinement, comes from torch's global generator. A `Posterior` then turns standard normal numbers into samples and
+weighs them; that is asked in chunks, without gradients. Where latents are independent Gaussians with prior N(0, I),
+`unscene.nn.posterior.GaussianPosterior` does it:
 
     def posteriors(self, scenes, **options):
         d = self.decompose(scenes["image"], **options)
@@ -17,6 +17,18 @@ N(0, I), `unscene.nn.posterior.GaussianPosterior` does it:
 
 The weights are those of the true ELBO, whatever else is in the training objective: KL with weight 1, no LDS, no KL of
 masks.
+
+A model of several views, such as MulMON, may be read in two ways. Its "gap" is that of the scene: KL(q_V || p(z | x_1,
+..., x_V)), q_V the belief after all views in their order; the evidence that is bounded is log p(x_1, ..., x_V | v_1,
+..., v_V), all views together, with the belief q_0 before the first as prior. The other is that of each image, view by
+view, from
+
+    def view_posteriors(self, scenes: Scenes, **options) -> list[Posterior]
+
+where the belief before a view takes the place of the prior: view t has the weights p(x_t | z, v_t) q_{t-1}(z) / q_t(z).
+What is bounded is then log of the integral of p(x_t | z, v_t) q_{t-1}(z), how well the belief so far predicted the
+view, and the gap is KL(q_t || q_{t-1} updated exactly by that view). These do not add up to the scene's: q_{t-1} is
+itself approximate, so that their sum is no bound of the evidence of all views.
 """
 
 from __future__ import annotations
@@ -67,6 +79,7 @@ def inference_gap(
     num_slots: int | None = None,
     iterations: int | None = None,
     limit: int | None = None,
+    per_view: bool = False,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: Callable[[int, int], None] | None = None,
@@ -78,15 +91,12 @@ def inference_gap(
     ``chunk_size`` times K of them at once. But for rounding the result does not depend on ``chunk_size``, nor a scene's
     on the scenes beside it: all noise is a function of ``seed`` and the scene's index. ``model`` moves to ``device``.
 
+    With ``per_view`` there is one value for each view instead of each scene, under the name ``gap``: first all views of
+    scene 0, as `unscene.data.Views` orders them, each given those before it.
+
     Raises InputError for a model without posteriors, and for options that make no sense.
     """
-    if not hasattr(model, "posteriors") or isinstance(model, VideoModel):
-        raise InputError(
-            f"{type(model).__name__} has no posteriors of images to sample from; the inference gap is that of a "
-            "variational autoencoder of images, such as IODINE"
-        )
-    if num_samples < 1 or chunk_size < 1:
-        raise InputError(f"num_samples is {num_samples} and chunk_size {chunk_size}; both need to be above 0")
+    _check(model, per_view, num_samples, chunk_size)
     num_scenes = count_scenes(dataset, limit, 1, seed, "32-true")
     options, device = decompose_options(model, num_slots, iterations), usable_device(device)
     scored: list[dict[str, Tensor]] = []
@@ -95,16 +105,18 @@ def inference_gap(
         scene = {name: scene[name].to(device) for name in ("image", "viewpoint") if name in scene}
         with undisturbed(model, device, (seed, index), "32-true"):
             noise_seed = int(torch.randint(2**62, ()))
-            scored.append({})
-            for name, posterior in model.posteriors(scene, **options).items():
-                weights = log_weights(posterior, num_samples, chunk_size, noise_seed, device)
-                scored[-1] |= _named(name, weights)
+            for number, posteriors in enumerate(_readings(model, scene, options, per_view)):
+                scored.append({})
+                for name, posterior in posteriors.items():
+                    weights = log_weights(posterior, num_samples, chunk_size, noise_seed + number, device)
+                    scored[-1] |= _named(name, weights)
         if progress is not None:
             progress(index + 1, num_scenes)
     meta: dict[str, Any] = {
         "model": type(model).__name__,
         "dataset": type(dataset).__name__,
         **options,
+        **({"per_view": True} if per_view else {}),
         "num_samples": num_samples,
         "seed": seed,
         "n": num_scenes,
@@ -124,6 +136,27 @@ def log_weights(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(num_samples, *posterior.noise_shape, generator=generator)
     return torch.cat([posterior.log_weights(part.to(device)).double().cpu() for part in noise.split(chunk_size)])
+
+
+def _check(model: SceneModel, per_view: bool, num_samples: int, chunk_size: int) -> None:
+    if not hasattr(model, "posteriors") or isinstance(model, VideoModel):
+        raise InputError(
+            f"{type(model).__name__} has no posteriors of images to sample from; the inference gap is that of a "
+            "variational autoencoder of images, such as IODINE"
+        )
+    if per_view and not hasattr(model, "view_posteriors"):
+        raise InputError(f"{type(model).__name__} has no belief that grows view by view; leave per_view out")
+    if num_samples < 1 or chunk_size < 1:
+        raise InputError(f"num_samples is {num_samples} and chunk_size {chunk_size}; both need to be above 0")
+
+
+def _readings(
+    model: SceneModel, scene: Scenes, options: dict[str, int], per_view: bool
+) -> Sequence[dict[str, Posterior]]:
+    """The named posteriors of the scene, or of each of its views."""
+    if not per_view:
+        return [model.posteriors(scene, **options)]
+    return [{"gap": posterior} for posterior in model.view_posteriors(scene, **options)]
 
 
 def _named(name: str, weights: Float64[Tensor, " S"]) -> dict[str, Tensor]:

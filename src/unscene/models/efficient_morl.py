@@ -154,7 +154,7 @@ class EfficientMORL(SceneModel):
         self.event, self.likelihood = event, Gaussian(likelihood_scale)
         self.geco_goal, self.extra_weight = geco_goal, 1 if loss_weights == "paper" else 3
         self.geco = None if geco_goal is None else ErrorWeight(goal=0.0)
-        self.lds = LDS.from_options(lds)
+        self.lds = LDS.from_options(lds, num_slots)
 
         self.initial_posterior = nn.Parameter(torch.cat([torch.zeros(latent_size), torch.ones(latent_size)]))
         self.encoder = ImageEncoder(image_channels, encoder_channels, 5, encoder_strides)

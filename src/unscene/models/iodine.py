@@ -137,7 +137,7 @@ class IODINE(SceneModel):
         self.image_channels, self.num_slots, self.iterations = image_channels, num_slots, iterations
         self.likelihood = LIKELIHOODS[likelihood](*([] if likelihood_scale is None else [likelihood_scale]))
         self.variance, self.rgb_activation, self.recompute = variance, rgb_activation, recompute
-        self.image_size, self.lds = image_size, LDS.from_options(lds)
+        self.image_size, self.lds = image_size, LDS.from_options(lds, num_slots)
         self._num_fixed = 4 if decoder == "broadcast" else 1
         self.coordinates = linear_coordinates if coordinates == "linear" else cosine_coordinates
 

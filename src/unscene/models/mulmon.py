@@ -14,7 +14,7 @@ belief does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -211,12 +211,9 @@ class MulMON(MultiViewModel):
             InputError: the views, their viewpoints or the numbers are unusable.
         """
         image, viewpoint = self._checked(image, viewpoint)
-        num_slots = self.num_slots if num_slots is None else num_slots
-        iterations = self.iterations if iterations is None else iterations
-        check_positive(num_slots=num_slots, iterations=iterations)
         belief = self._beliefs(image, viewpoint, num_slots, iterations)[-1]
-        mean, logvar = belief.unflatten(0, (len(image), -1)).chunk(2, 2)
-        return self._show(mean, viewpoint, self.image_size, (0.5 * logvar).exp())
+        mean, scale = _moments(belief.unflatten(0, (len(image), -1)))
+        return self._show(mean, viewpoint, self.image_size, scale)
 
     @torch.no_grad()
     def render(
@@ -236,29 +233,66 @@ class MulMON(MultiViewModel):
         viewpoint = self._checked_viewpoint(viewpoint, len(slots))
         return self._show(slots.to(viewpoint.dtype), viewpoint, self.image_size if size is None else size)
 
+    @torch.no_grad()
+    def project(self, slots: Float[Tensor, "B K D"], viewpoint: Float[Tensor, "B Q P"]) -> Float[Tensor, "B Q K D"]:
+        """Slots as the decoder sees them from each viewpoint.
+
+        Raises:
+            InputError: viewpoints have another size than the model was built for.
+        """
+        viewpoint = self._checked_viewpoint(viewpoint, len(slots))
+        rows = slots.to(viewpoint.dtype).unsqueeze(1).expand(-1, viewpoint.shape[1], -1, -1)
+        code = self._code(viewpoint.flatten(0, 1), slots.shape[1])
+        return self._project(rows.flatten(0, 2), code).unflatten(0, rows.shape[:3])
+
     def posteriors(self, scenes: Scenes, **options: int) -> dict[str, GaussianPosterior]:
         """The belief after all views of one scene beside that before the first, for `unscene.evaluation.gap`.
 
         ``options`` are those of `decompose`.
         """
+        image, viewpoint, beliefs = self._gaussians(scenes, options)
+        return {"gap": GaussianPosterior(*beliefs[-1], self._log_likelihood(image, viewpoint), *beliefs[0])}
+
+    def view_posteriors(self, scenes: Scenes, **options: int) -> list[GaussianPosterior]:
+        """The belief after each view of one scene beside that before it, likewise."""
+        image, viewpoint, beliefs = self._gaussians(scenes, options)
+        return [
+            GaussianPosterior(*after, self._log_likelihood(*seen), *before)
+            for after, before, *seen in zip(beliefs[1:], beliefs, image.split(1), viewpoint.split(1), strict=False)
+        ]
+
+    def _gaussians(
+        self, scenes: Scenes, options: Mapping[str, int]
+    ) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+        """Views and viewpoints of one scene, and mean and scale (K, D) before the first and after every view."""
         image, viewpoint = self._checked(scenes["image"], scenes.get("viewpoint"))
-        d, prepared = self.decompose(image, viewpoint, **options), self.decoder.prepare(self.image_size)
+        start, *others = self._beliefs(image, viewpoint, **options)
+        return image[0], viewpoint[0], [_moments(belief) for belief in (self._prior(start, first=True), *others)]
+
+    def _log_likelihood(
+        self, images: Float[Tensor, "V C H W"], viewpoints: Float[Tensor, "V P"]
+    ) -> Callable[[Tensor], Tensor]:
+        """Of slots (S, K, D), in nats (S,): views together, one after the other to save memory."""
+        prepared = self.decoder.prepare(self.image_size)
 
         def log_likelihood(slots: Float[Tensor, "S K D"]) -> Float[Tensor, " S"]:
             total = torch.zeros(len(slots), dtype=torch.float64, device=slots.device)
-            for picture, view in zip(image[0], viewpoint[0], strict=True):
+            for picture, view in zip(images, viewpoints, strict=True):
                 shown = self._picture(slots, view.expand(len(slots), -1), self.image_size, prepared)
                 pictures = picture.expand(len(slots), -1, -1, -1)
                 mixture = spatial_mixture(self.likelihood, pictures, *shown, per_channel=True)
                 total += mixture.log_prob.double().flatten(1).sum(1)
             return total
 
-        mean, logvar = self._prior(self.initial_belief, first=True).chunk(2)
-        prior = (mean, (0.5 * logvar).exp())
-        return {"gap": GaussianPosterior(d.slots[0, 0], d.slot_scale[0, 0], log_likelihood, *prior)}
+        return log_likelihood
 
-    def _beliefs(self, image: Tensor, viewpoint: Tensor, num_slots: int, iterations: int) -> list[Tensor]:
+    def _beliefs(
+        self, image: Tensor, viewpoint: Tensor, num_slots: int | None = None, iterations: int | None = None
+    ) -> list[Tensor]:
         """The belief (N, P) before the first and after every view."""
+        num_slots = self.num_slots if num_slots is None else num_slots
+        iterations = self.iterations if iterations is None else iterations
+        check_positive(num_slots=num_slots, iterations=iterations)
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
             beliefs, prepared = [self._start(len(image), num_slots)], self.decoder.prepare(self.image_size)
             for seen in zip(image.unbind(1), viewpoint.unbind(1), strict=True):
@@ -458,8 +492,14 @@ def rising_weights(count: int) -> list[float]:
 
 
 def _sample(belief: Float[Tensor, "N P"], noise: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    mean, logvar = belief.chunk(2, 1)
-    return mean + (0.5 * logvar).exp() * noise
+    mean, scale = _moments(belief)
+    return mean + scale * noise
+
+
+def _moments(belief: Float[Tensor, "... P"]) -> tuple[Float[Tensor, "... D"], Float[Tensor, "... D"]]:
+    """Mean and standard deviation."""
+    mean, logvar = belief.chunk(2, -1)
+    return mean, (0.5 * logvar).exp()
 
 
 def _normalised(x: Tensor, first_axis: int) -> Tensor:

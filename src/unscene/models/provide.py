@@ -109,6 +109,8 @@ class PROVIDE(VideoModel):
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
         lds: options of `unscene.priors.lds.LDS`, such as {"weight": 1.0}; None leaves this prior out.
+        code_norm: normalise what the refinement's convolutions tell the 2D-LSTM, over its features. Not in the paper:
+            without it these can grow until every gate is saturated, and no frame reaches the posterior any more.
         recompute: keep no activations inside an iteration in training and compute them again in the backward pass.
         truncate: stop gradients between frames after so many; None never does.
 
@@ -150,6 +152,7 @@ class PROVIDE(VideoModel):
         features: Literal["none", "squeeze"] = "none",
         feature_weights: str | None = None,
         lds: dict[str, Any] | None = None,
+        code_norm: bool = False,
         recompute: bool = False,
         truncate: int | None = None,
     ) -> None:
@@ -168,7 +171,8 @@ class PROVIDE(VideoModel):
         self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
         self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
-        self.lds, self.recompute, self.truncate = LDS.from_options(lds), recompute, truncate
+        self.lds, self.code_norm = LDS.from_options(lds, num_slots), code_norm
+        self.recompute, self.truncate = recompute, truncate
 
         self.initial_posterior = nn.Parameter(torch.empty(2 * latent_size).uniform_(-0.5, 0.5))
         self.register_buffer("beta", torch.tensor(float(likelihood_weight)))
@@ -337,6 +341,7 @@ class PROVIDE(VideoModel):
         d_means, d_masks, d_posterior = self._gradients(frame, guess) if gradients is None else gradients
         code = self.encoder.encode(self._maps(frame, guess, d_means, d_masks), frame.constant)
         with torch.autocast(code.device.type, enabled=False):
+            code = F.layer_norm(code, code.shape[1:]) if self.code_norm else code
             x = torch.cat([guess.posterior, F.layer_norm(d_posterior, d_posterior.shape[1:]), code], 1)
             if isinstance(self.cell, LSTM2D):
                 hidden, cell = self.cell(x, frame.hidden, frame.cell, hidden, cell)

@@ -78,7 +78,7 @@ class SlotAttention(SceneModel):
         if encoder_strides is not None and len(encoder_strides) != len(encoder_channels):
             raise InputError(f"encoder_strides is {encoder_strides}; give {len(encoder_channels)}, as encoder_channels")
         self.image_channels, self.num_slots, self.iterations = image_channels, num_slots, iterations
-        self.lds = None if lds is None else LDS.from_options({"iterations": "last"} | lds)
+        self.lds = None if lds is None else LDS.from_options({"iterations": "last"} | lds, num_slots)
         if self.lds and self.lds.in_refinement:
             raise InputError("lds.in_refinement is of no use in Slot Attention, which sees no gradient; leave it out")
 

@@ -17,7 +17,7 @@ class Posterior(NamedTuple):
 
 @dataclass(frozen=True)
 class GaussianPosterior:
-    """q(z | x) = N(mean, scale^2) of the slots of one image, beside the prior, by default N(0, I), for every slot.
+    """q(z | x) = N(mean, scale^2) of the slots of one image, beside a prior of all or of each, by default N(0, I).
 
     ``log_likelihood`` gives log p(x | z) in nats of S samples of the slots.
     """
@@ -25,8 +25,8 @@ class GaussianPosterior:
     mean: Float[Tensor, "K D"]
     scale: Float[Tensor, "K D"]
     log_likelihood: Callable[[Float[Tensor, "S K D"]], Float[Tensor, " S"]]
-    prior_mean: Float[Tensor, " D"] | None = None
-    prior_scale: Float[Tensor, " D"] | None = None
+    prior_mean: Float[Tensor, "*K D"] | None = None
+    prior_scale: Float[Tensor, "*K D"] | None = None
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
