@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unscene.commands.output import check_figure_path, write_figure
 from unscene.files import write_json
@@ -23,7 +23,7 @@ def generate(
     """Draw a synthetic dataset and store it as HDF5.
 
     Args:
-        dataset: tetrominoes, shapes, multi_dsprites, bouncing_balls, orbit, or with its variant:
+        dataset: tetrominoes, shapes, signs, multi_dsprites, bouncing_balls, orbit, or with its variant:
             multi_dsprites/binarized.
         out: the HDF5 file.
         count: scenes in all, of which 80 % go to train and 10 % each to val and test, in place of the next three.
@@ -47,18 +47,34 @@ def generate(
     print(out)
 
 
-def convert(source: str, out: Path, *, splits: str = "train,val,test", options: dict[str, Any] | None = None) -> None:
-    """Store any dataset that can be read (TFRecord files, a folder of images, videos or scenes) as HDF5.
+def convert(
+    source: str,
+    out: Path,
+    *,
+    splits: str = "train,val,test",
+    layout: Literal["hdf5", "sprites"] = "hdf5",
+    classes: str = "shape",
+    options: dict[str, Any] | None = None,
+) -> None:
+    """Store any dataset that can be read (TFRecord files, a folder of images, videos or scenes) as HDF5 or as sprites.
 
     Args:
-        source: file, folder or glob pattern.
-        out: the HDF5 file.
+        source: dataset name, file, folder or glob pattern.
+        out: the HDF5 file, or the new folder for sprites.
         splits: which to convert, separated by commas.
+        layout: sprites are images/0.png, masks/0.png (ids), sem_masks/0.png (classes) and so on, below a folder per
+            split if there are several.
+        classes: of sprites, the factors whose combined values are the classes, separated by commas: shape,material.
         options: of the reader, such as --options.mask_root FOLDER or --options.kind tetrominoes.
     """
-    from unscene.data import open_dataset, save_hdf5
+    from unscene.data import open_dataset, save_hdf5, save_sprite_folder
 
-    save_hdf5({split: open_dataset(source, split, **(options or {})) for split in splits.split(",")}, out, progress)
+    datasets = {split: open_dataset(source, split, **(options or {})) for split in splits.split(",")}
+    if layout == "hdf5":
+        save_hdf5(datasets, out, progress)
+    else:
+        codes = save_sprite_folder(datasets, out, classes.split(","), progress)
+        print(f"{len(codes)} classes of {classes}: {', '.join('/'.join(map(str, code)) for code in codes)}")
     print(out)
 
 

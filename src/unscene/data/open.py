@@ -8,17 +8,24 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from unscene.data.bouncing_balls import BouncingBalls
+from unscene.data.class_folder import ClassFolder
 from unscene.data.clevrer import CLEVRER, is_clevrer
 from unscene.data.dataset import SceneDataset
+from unscene.data.filtered import FilteredScenes
 from unscene.data.folder import ImageFolder
 from unscene.data.gqn import GQNScenes, is_gqn
 from unscene.data.hdf5 import HDF5Scenes
+from unscene.data.idx import IDXScenes, is_idx
 from unscene.data.multi_dsprites import MultiDSprites
 from unscene.data.multi_object import LAYOUTS
 from unscene.data.multi_view import MultiViewScenes, is_multi_view
 from unscene.data.orbit import OrbitScenes
+from unscene.data.paired_folder import PairedFolder, is_paired_folder
 from unscene.data.rnem_hdf5 import RNEMScenes, is_rnem
 from unscene.data.shapes import Shapes
+from unscene.data.signs import Signs
+from unscene.data.sprite_folder import SpriteFolder, is_sprite_folder
+from unscene.data.svhn import SVHN, is_svhn
 from unscene.data.tetrominoes import Tetrominoes
 from unscene.data.tfrecord import FILE_NAME
 from unscene.data.tfrecord_scenes import TFRecordScenes
@@ -32,32 +39,48 @@ GENERATORS = {
     "tetrominoes": Tetrominoes,
     "multi_dsprites": MultiDSprites,
     "shapes": Shapes,
+    "signs": Signs,
     "bouncing_balls": BouncingBalls,
     "orbit": OrbitScenes,
 }
+READERS = ((is_svhn, SVHN), (is_idx, IDXScenes), (is_sprite_folder, SpriteFolder))  # of what is known by its names
 NUM_TEST = 320  # scenes of a generator to evaluate on, as in IODINE's experiments
 
 
 def open_dataset(source: str | Path, split: str | None = "test", **options: Any) -> SceneDataset:
     """The scenes of ``source``, one of:
 
-    - a generator: ``tetrominoes``, ``shapes``, ``multi_dsprites``, ``bouncing_balls``, ``orbit`` or with its variant,
-      such as ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for training,
-      else 320, unless ``num_scenes`` is given;
+    - a generator: ``tetrominoes``, ``shapes``, ``signs``, ``multi_dsprites``, ``bouncing_balls``, ``orbit`` or with its
+      variant, such as ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for
+      training, else 320, unless ``num_scenes`` is given;
     - a folder of MulMON's multi-view scenes, known by its index (`MultiViewScenes`);
     - files and folders of GQN's scenes (`GQNScenes`), known by the members of .h5 files and by official names;
     - an .h5 or .hdf5 file (`HDF5Scenes`, or `RNEMScenes` if it is one of those);
     - a .tfrecords file, a folder or a glob pattern of them (`TFRecordScenes`); ``kind`` and ``variant`` are
       guessed from official file names and must be given for others;
     - the folder of CLEVRER's videos (`CLEVRER`);
+    - a folder with SVHN's .mat files, or one of them (`SVHN`);
+    - a folder with idx files such as MNIST's (`IDXScenes`);
+    - a folder with the folders images, masks and sem_masks (`SpriteFolder`);
     - a folder with videos (`VideoFolder`), or of folders of frames if ``frames`` or ``stride`` is given;
     - a folder of folders of views, if ``views`` is given (`ViewFolder`);
+    - a folder of folders of classes, if ``classes`` is given (`ClassFolder`);
+    - a folder with the folders images and masks, unless ``mask_root`` is given (`PairedFolder`);
     - a folder of images (`ImageFolder`).
 
-    ``options`` go to the class. ``split`` None is the whole of TFRecord files and of folders of images, videos and
-    views, and "test" of the others. Raises InputError if ``source`` is none of these, an option is unknown or
-    of another type, or the class refuses the data.
+    The option ``num_objects`` keeps the scenes with exactly so many visible objects (`FilteredScenes`); the others go
+    to the class. ``split`` None is the whole of TFRecord and idx files and of folders of images, videos and views,
+    train and test of SVHN, and "test" of the others. Raises InputError if ``source`` is none of these, an option is
+    unknown or of another type, or the class refuses the data.
     """
+    num_objects = options.pop("num_objects", None)
+    dataset = _open(source, split, options)
+    if num_objects is None:
+        return dataset
+    return _build(FilteredScenes, dataset, min_objects=num_objects, max_objects=num_objects)
+
+
+def _open(source: str | Path, split: str | None, options: dict[str, Any]) -> SceneDataset:
     path = Path(source)
     generator, _, variant = str(source).partition("/")
     if generator in GENERATORS and not path.exists():
@@ -76,10 +99,17 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
         return _build(TFRecordScenes, path, split=split, **options)
     if path.is_dir() and is_clevrer(path):
         return _build(CLEVRER, path, split=split or "test", **options)
+    for recognised, reader in READERS:
+        if recognised(path):
+            return _build(reader, path, split=split, **options)
     if path.is_dir() and "views" in options:
         return _build(ViewFolder, path, split=split, **options)
     if path.is_dir() and (options.keys() & {"frames", "stride"} or _has_videos(path)):
         return _build(VideoFolder, path, split=split, **options)
+    if path.is_dir() and "classes" in options:
+        return _build(ClassFolder, path, split=split, **options)
+    if path.is_dir() and "mask_root" not in options and is_paired_folder(path):
+        return _build(PairedFolder, path, split=split, **options)
     if path.is_dir():
         return _build(ImageFolder, path, split=split, **options)
     raise InputError(
