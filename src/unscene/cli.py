@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from unscene.errors import InputError
 
@@ -36,6 +36,7 @@ def evaluate(
     skip: int | None = None,
     observe: int | None = None,
     horizon: int | None = None,
+    classes: list[str] | None = None,
     limit: int | None = 320,
     batch_size: int = 32,
     seed: int = 0,
@@ -56,6 +57,8 @@ def evaluate(
         observe: let a video model see so many frames of each video, and predict what follows; or a multi-view model
             so many views of each scene, by default half, and show the others.
         horizon: number of frames to predict.
+        classes: of a sprite model also score how sprites fit classes: factors whose values these are, such as shape;
+            or foreground, which takes all objects for one class.
         limit: measure the first so many images or videos.
         batch_size: images or videos at a time.
         seed: of the noise.
@@ -65,25 +68,29 @@ def evaluate(
     """
     import unscene.evaluation
     from unscene.data import open_dataset
+    from unscene.evaluation.sprites import class_scores, class_table
     from unscene.pretrained import load
     from unscene.progress import progress
 
+    model, dataset = load(weights), open_dataset(data, split, **(options or {}))
+    common = {"batch_size": batch_size, "limit": limit, "seed": seed, "device": device or _device()}
+    of_classes = class_scores(model, dataset, classes, **common, progress=progress) if classes else {}
     result = unscene.evaluation.evaluate(
-        load(weights),
-        open_dataset(data, split, **(options or {})),
+        model,
+        dataset,
         num_slots=num_slots,
         iterations=iterations,
         frames=frames,
         skip=skip,
         observe=observe,
         horizon=horizon,
-        batch_size=batch_size,
-        limit=limit,
-        seed=seed,
-        device=device or _device(),
+        **common,
         progress=progress,
     )
+    result.meta.update(of_classes)
     print(result.table())
+    if of_classes:
+        print(f"\n{class_table(of_classes)}")
     if json is not None:
         result.save(json)
     if (Path(weights) / "model").is_dir():
@@ -206,6 +213,77 @@ def render(
     print(folder)
 
 
+def sprites(
+    weights: str,
+    *,
+    out: Path = Path("sprites"),
+    data: str | None = None,
+    split: str | None = "test",
+    limit: int | None = 320,
+    batch_size: int = 32,
+    options: dict[str, Any] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Write the sprites of a model as pictures, and count how often images have them.
+
+    Args:
+        weights: folder of weights or of a training run, recipe name, or hub id, of a sprite model.
+        out: folder for the gallery and the sprites; files of the same names are replaced.
+        data: count in these images, as `unscene data inspect` takes them.
+        split: of the data; null for all of a folder or TFRecord file.
+        limit: count in the first so many images.
+        batch_size: images at a time.
+        options: of the dataset, such as --options.image_size 64.
+        json: also write the counts to this file.
+    """
+    from unscene.commands.sprites import count_sprites, export_sprites, load_sprites
+    from unscene.files import write_json
+
+    model = load_sprites(weights)
+    usage = count_sprites(model, data, split, options or {}, json, limit=limit, batch_size=batch_size, device=_device())
+    export_sprites(model, out, usage)
+    if usage is not None:
+        print(usage.table())
+        if json is not None:
+            write_json(usage.to_json(), json)
+    print(out)
+
+
+def edit(
+    weights: str,
+    image: Path,
+    *,
+    layer: int | None = None,
+    swap: int | None = None,
+    move: list[float] | None = None,
+    scale: float | None = None,
+    recolor: str = "",
+    order: Literal["front", "back"] | None = None,
+    duplicate: bool = False,
+    delete: bool = False,
+    out: Path = Path("edits"),
+) -> None:
+    """Take an image apart into layers of sprites, change one of them, and draw the image again.
+
+    Args:
+        weights: folder of weights or of a training run, recipe name, or hub id, of DTISprites.
+        image: an image file; it is resized and cropped to the size of the training images.
+        layer: number of the layer to edit, from 1; without edits all layers are written, to choose from.
+        swap: number of the sprite that it shall show, from 0, as in the gallery of `unscene sprites`.
+        move: new place of its centre, X from -1 (left) to 1 (right) and Y from -1 (top) to 1 (bottom).
+        scale: make it so many times as large.
+        recolor: new mean colour, as in web pages: '#c33', '#cc3333' or red.
+        order: bring it before all other layers, or behind them.
+        duplicate: true leaves it as it is and edits a copy.
+        delete: true takes it away.
+        out: folder for the results, one folder per image.
+    """
+    from unscene.commands.edit import edit_image, given_edits, load_layers
+
+    edits = given_edits(swap, move, scale, recolor, order, duplicate, delete)
+    print(edit_image(load_layers(weights).to(_device()), image, out, layer, edits))
+
+
 def experiment(
     recipe: str,
     data: str,
@@ -263,6 +341,24 @@ def experiment(
     )
     if json is not None:
         write_json(tables, json)
+
+
+def runs(folders: list[Path], *, json: Path | None = None) -> None:
+    """Average the evaluations of several trainings of one recipe, with and without those that failed.
+
+    Args:
+        folders: of training runs that `unscene evaluate` has measured on the same images.
+        json: also write the table to this file.
+    """
+    from unscene.evaluation.runs import read_evaluation, runs_table
+    from unscene.files import write_json
+
+    found = runs_table([read_evaluation(folder) for folder in folders])
+    print(found.table())
+    for index in found.dropped:
+        print(f"dropped: {folders[index]}, whose error is more than 1.5 times the median")
+    if json is not None:
+        write_json(found.to_json(), json)
 
 
 def report(run: Path, *, generalise_to: str | None = None) -> None:
@@ -337,7 +433,10 @@ def _run(args: list[str]) -> None:
         "decompose": decompose,
         "predict": predict,
         "render": render,
+        "sprites": sprites,
+        "edit": edit,
         "experiment": experiment,
+        "runs": runs,
         "report": report,
         "recipes": recipes,
         "data": Group(
