@@ -3,7 +3,7 @@
 import pytest
 
 from unscene.errors import InputError
-from unscene.training.schedules import Constant, ExponentialDecay, WarmupDecay
+from unscene.training.schedules import Constant, ExponentialDecay, MultiStep, WarmupDecay
 
 
 def test_constant():
@@ -37,12 +37,19 @@ def test_decay_starts_after_the_warmup_by_default():
     assert WarmupDecay(decay_end=30, warmup_steps=10, shape="linear")(20) == pytest.approx(0.5)
 
 
+def test_steps_at_the_milestones():
+    schedule = MultiStep((100, 250), gamma=0.1)
+    assert [schedule(step) for step in (0, 99, 100, 249, 250, 10**6)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: ExponentialDecay(factor=0.0), "factor must be above 0, got 0.0"),
         (lambda: ExponentialDecay(decay_steps=0), "decay_steps must be at least 1, got 0"),
         (lambda: ExponentialDecay(warmup_steps=-1), "warmup_steps must not be negative, got -1"),
+        (lambda: MultiStep((5, 0)), r"milestones must be at least 1, got \(5, 0\)"),
+        (lambda: MultiStep((5,), gamma=0.0), "gamma must be above 0, got 0.0"),
         (lambda: WarmupDecay(decay_end=5, warmup_steps=-1), "warmup_steps must not be negative, got -1"),
         (lambda: WarmupDecay(decay_end=5, final=-0.1), "final must not be negative, got -0.1"),
         (lambda: WarmupDecay(decay_end=5, warmup_steps=5), "warmup_steps <= decay_start < decay_end, got 5, 5, 5"),

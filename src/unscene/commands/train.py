@@ -17,14 +17,18 @@ from torch.optim import Optimizer
 import unscene.data.open  # noqa: F401  imports the datasets, which recipes call by the name of the class alone
 import unscene.data.views  # noqa: F401  likewise
 import unscene.training.best  # noqa: F401  likewise
+import unscene.training.reassignment  # noqa: F401  likewise
 from unscene import pretrained, recipes
 from unscene.commands.parser import Parser
+from unscene.commands.restarts import train_restarts
 from unscene.errors import InputError
 from unscene.models.base import SceneModel
 from unscene.training.data import SceneData
+from unscene.training.groups import ParameterGroup
 from unscene.training.module import seed_all
 from unscene.training.run import FIXED, RunFolder, train
 from unscene.training.schedules import Constant, Schedule
+from unscene.training.start import StartFromData
 
 # Options of Lightning's Trainer that a run fixes, or that make no sense for one endless epoch of training.
 HIDDEN = {
@@ -45,10 +49,16 @@ def main(args: list[str]) -> RunFolder:
     recipe, options = split(args)
     content = recipes.read(recipe)  # its complaints name the file
     parser.set_defaults({"run": f"runs/{recipe if recipe in recipes.names() else Path(recipe).stem}"})
-    config = parser.parse_args(["--config", str(recipes.find(recipe)), *name_class(options, content)])
-    config.about = {"recipe": recipe} | config.about
+    arguments = ["--config", str(recipes.find(recipe)), *name_class(options, content)]
+
+    def configure(*more: str) -> Namespace:
+        config = parser.parse_args([*arguments, *more])
+        config.about = {"recipe": recipe} | config.about
+        return config
+
+    config = configure()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # neither tips nor a summary of hardware
-    folder = run(parser, config)
+    folder = run(parser, config) if config.restarts is None else restart(parser, config, configure)
     if rank_zero_only.rank == 0:
         print(f"trained; everything is in {folder.path}")
     return folder
@@ -82,12 +92,14 @@ def run(parser: Parser, config: Namespace) -> RunFolder:
     parts = parser.instantiate(config)
     if parts.init is not None and parts.ckpt_path is None:  # else the weights are those of the checkpoint
         pretrained.initialise(parts.model, parts.init)
+        parts.trainer.callbacks = [c for c in parts.trainer.callbacks or [] if not isinstance(c, StartFromData)]
     return train(
         parts.model,
         parts.data,
         parts.optimizer,
         run=parts.run,
         schedule=parts.schedule,
+        groups=parts.groups,
         seed=parts.seed,
         checkpoint_every=parts.checkpoint_every,
         keep_checkpoints=parts.keep_checkpoints,
@@ -95,6 +107,18 @@ def run(parser: Parser, config: Namespace) -> RunFolder:
         config=parser.dump(config.clone().update(None, "ckpt_path")),  # to train again, not to continue
         **parts.trainer.as_dict(),
     )
+
+
+def restart(parser: Parser, config: Namespace, configure: Callable[..., Namespace]) -> RunFolder:
+    """Several trainings, which are ``config`` but for the seed, and the best one as the training in its folder."""
+
+    def train_once(folder: Path, seed: int, ckpt_path: str | None) -> RunFolder:
+        here = ["--run", str(folder), "--seed", str(seed), "--ckpt_path", ckpt_path or "null", "--restarts", "null"]
+        return run(parser, configure(*here))
+
+    seeds = range(config.seed, config.seed + config.restarts)
+    folder = RunFolder(Path(config.run))
+    return train_restarts(train_once, folder, seeds, config.trainer.max_steps, config.ckpt_path)
 
 
 def make_parser() -> Parser:
@@ -110,6 +134,7 @@ def make_parser() -> Parser:
     parser.add_argument("--about", type=dict[str, Any], default={}, help="for people: paper, published values")
     parser.add_argument("--run", type=str, default="runs/unnamed", help="folder for logs, checkpoints and weights")
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of initialisation, order of samples, noise")
+    parser.add_argument("--restarts", type=PositiveInt | None, help="train with so many seeds, keep the lowest loss")
     parser.add_argument("--init", type=str | None, help="weights to start from, as `evaluate` takes them: fine-tuning")
     parser.add_argument("--ckpt_path", type=str | None, help="`last` or a file: continue from that checkpoint")
     parser.add_argument("--checkpoint_every", type=PositiveInt, default=1000, help="steps between two checkpoints")
@@ -119,6 +144,7 @@ def make_parser() -> Parser:
     parser.link_arguments("seed", "data.seed")
     parser.add_argument("--optimizer", type=Callable[[Iterable], Optimizer], required=True, help="of torch.optim")
     parser.add_argument("--schedule", type=Schedule, default=Constant(), help="of the learning rate, by steps")
+    parser.add_argument("--groups", type=list[ParameterGroup], default=[], help="rates and decays for some parameters")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=HIDDEN)
     parser.set_defaults({"trainer.val_check_interval": 1000})
     return parser

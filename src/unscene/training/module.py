@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from unscene.metrics import ari, fg_ari, mse
 from unscene.metrics.aggregate import ImageMean
 from unscene.models.base import Losses, SceneModel, first_difference
 from unscene.scenes import Scenes
+from unscene.training.groups import ParameterGroup, arrange, options, regroup
 from unscene.training.schedules import Constant, Schedule
 
 OptimizerFactory = Callable[[Iterable], Optimizer]
@@ -41,23 +42,34 @@ class SceneModule(LightningModule):
         optimizer: builds the optimiser from the parameters.
         schedule: factor on its learning rate.
         seed: of the noise in training and validation steps.
+        groups: parameters with rates and decays of their own; the logged learning rate is that of the others.
     """
 
     def __init__(
-        self, model: SceneModel, optimizer: OptimizerFactory, schedule: Schedule | None = None, seed: int = 0
+        self,
+        model: SceneModel,
+        optimizer: OptimizerFactory,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+        groups: Sequence[ParameterGroup] = (),
     ) -> None:
         super().__init__()
         self.model, self.optimizer, self.schedule, self.seed = model, optimizer, schedule or Constant(), seed
+        self.groups = groups
         self.scores = nn.ModuleDict({"mse": ImageMean(mse), "ari": ImageMean(ari), "fg_ari": ImageMean(fg_ari)})
 
     def configure_optimizers(self) -> dict[str, Any]:
+        arranged = arrange(self.model, self.groups)
         try:
-            optimizer = self.optimizer(self.model.parameters())
+            optimizer = self.optimizer(options(arranged) if self.groups else self.model.parameters())
         except ValueError as error:
             raise InputError(f"the optimiser cannot be built: {error}") from error
-        # A lambda, because LambdaLR would save a callable object's attributes and, on resuming, quietly put
+        for (group, _), built in zip(arranged, optimizer.param_groups, strict=True):
+            built["lr"] = built["lr"] * group.lr_scale
+        # Lambdas, because LambdaLR would save a callable object's attributes and, on resuming, quietly put
         # the old ones in place of what the user asks for now.
-        scheduler = LambdaLR(optimizer, lambda step: self.schedule(step))
+        scheduled, constant = (lambda step: self.schedule(step)), (lambda step: 1.0)
+        scheduler = LambdaLR(optimizer, [scheduled if group.scheduled else constant for group, _ in arranged])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Scenes, batch_idx: int) -> None:
@@ -96,12 +108,12 @@ class SceneModule(LightningModule):
     def _put_hyper_parameters(self, optimizer_state: dict[str, Any], scheduler_state: dict[str, Any]) -> None:
         """Replace the saved learning rate, betas and so on by those asked for now; moments and step counts stay."""
         configured = self.configure_optimizers()
-        rates = configured["lr_scheduler"]["scheduler"].base_lrs
-        now = [rate * self.schedule(scheduler_state["last_epoch"]) for rate in rates]
-        scheduler_state |= {"base_lrs": rates, "_last_lr": now}
-        groups = zip(optimizer_state["param_groups"], configured["optimizer"].param_groups, now, strict=True)
-        for saved, asked, rate in groups:
-            saved |= asked | {"params": saved["params"], "lr": rate}
+        scheduler, step = configured["lr_scheduler"]["scheduler"], scheduler_state["last_epoch"]
+        now = [rate * factor(step) for rate, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+        scheduler_state |= {"base_lrs": scheduler.base_lrs, "_last_lr": now, "lr_lambdas": [None] * len(now)}
+        regroup(optimizer_state, configured["optimizer"], [name for name, _ in self.model.named_parameters()])
+        for group, rate in zip(optimizer_state["param_groups"], now, strict=True):
+            group["lr"] = rate
 
 
 def check_same_model(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
@@ -120,6 +132,12 @@ def seed_all(*key: int) -> None:
     torch.manual_seed(int(torch_seed))
     np.random.seed(other_seed)
     random.seed(int(other_seed))
+
+
+def own_generator(use: str, *key: int) -> torch.Generator:
+    """A generator on the CPU that depends on ``use`` and non-negative integers alone, and is like no step's noise."""
+    sequence = np.random.SeedSequence(key, spawn_key=tuple(use.encode()))
+    return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
 def check_losses(losses: Losses, model: nn.Module, step: int) -> None:

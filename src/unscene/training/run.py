@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from unscene.models.base import SceneModel
 from unscene.training.callbacks import StepProgress, Throughput
 from unscene.training.checkpoint import LAST, AtomicCheckpointIO, Checkpoints
 from unscene.training.data import SceneData
+from unscene.training.groups import ParameterGroup
 from unscene.training.logger import MetricsFile
 from unscene.training.module import OptimizerFactory, SceneModule
 from unscene.training.schedules import Schedule
@@ -84,6 +85,7 @@ def train(
     *,
     run: Path | str,
     schedule: Schedule | None = None,
+    groups: Sequence[ParameterGroup] = (),
     seed: int = 0,
     checkpoint_every: int = 1000,
     keep_checkpoints: int = 3,
@@ -99,6 +101,7 @@ def train(
         optimizer: builds the optimiser from the parameters, for example ``partial(Adam, lr=3e-4)``.
         run: folder of this training. A folder that holds a training already is only continued.
         schedule: of the learning rate; by default constant.
+        groups: parameters with rates and decays of their own.
         seed: of the noise in training.
         checkpoint_every: optimisation steps between two checkpoints.
         keep_checkpoints: how many of them remain.
@@ -110,7 +113,7 @@ def train(
     checkpoint = folder.start(ckpt_path)
     checkpoints = Checkpoints(folder.checkpoints, folder.model, checkpoint_every, keep_checkpoints)
     callbacks = [Record(folder, config), checkpoints, Throughput()]
-    module = SceneModule(model, optimizer, schedule, seed)
+    module = SceneModule(model, optimizer, schedule, seed, groups)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers")  # generators need none
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # inside Lightning

@@ -87,6 +87,26 @@ class WarmupDecay(Schedule):
         return self.final + (1 - self.final) * remaining
 
 
+@dataclass(frozen=True)
+class MultiStep(Schedule):
+    """Multiply by ``gamma`` at each of the ``milestones``.
+
+    Args:
+        milestones: optimisation steps from which on the next lower rate holds.
+        gamma: what is left of the learning rate after a milestone, above 0.
+    """
+
+    milestones: tuple[int, ...]
+    gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(all(step >= 1 for step in self.milestones), f"milestones must be at least 1, got {self.milestones}")
+        _require(self.gamma > 0, f"gamma must be above 0, got {self.gamma}")
+
+    def __call__(self, step: int) -> float:
+        return self.gamma ** sum(step >= milestone for milestone in self.milestones)
+
+
 def _require(condition: bool, problem: str) -> None:
     if not condition:
         raise InputError(f"learning-rate schedule: {problem}")
