@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from unscene import data, metrics
     from unscene.errors import InputError
     from unscene.models.base import SceneModel
+    from unscene.models.dti_clustering import DTIClustering
+    from unscene.models.dti_sprites import DTISprites
     from unscene.models.efficient_morl import EfficientMORL
     from unscene.models.genesis import Genesis
     from unscene.models.genesis_v2 import GenesisV2
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from unscene.scenes import Decomposition
 
 __all__ = [
+    "DTIClustering",
+    "DTISprites",
     "Genesis",
     "GenesisV2",
     "IODINE",
@@ -47,6 +51,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "DTIClustering": "unscene.models.dti_clustering",
+    "DTISprites": "unscene.models.dti_sprites",
     "EfficientMORL": "unscene.models.efficient_morl",
     "Genesis": "unscene.models.genesis",
     "GenesisV2": "unscene.models.genesis_v2",

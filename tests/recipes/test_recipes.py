@@ -27,7 +27,11 @@ VIDEOS |= {"--data.val.frames": "2", "--data.train.num_scenes": "1", "--data.bat
 GRAY = {"--data.train.grayscale": "true", "--data.val.grayscale": "true"}
 STAGES = '[{"class_path": "LengthCurriculum", "init_args": {"frames": [2], "batch_sizes": [1]}}]'
 VIEWS = {"--data.train": "OrbitScenes", "--data.train.views": "2", "--data.val": "OrbitScenes", "--data.val.views": "2"}
+SPLITS = {"--data.train.split": "train", "--data.val.split": "val"}
+FEW = {"--model.num_sprites": "3"}  # of four images
 OF_METHOD = {
+    "dti_clustering": IMAGES | GRAY | SPLITS | FEW | {"--model.image_channels": "1", "--model.image_size": "[35,35]"},
+    "dti_sprites": IMAGES | SPLITS | {"--model.image_size": "[35,35]", "--model.sprite_size": "null"},
     "efficientmorl": IMAGES | {"--model.early_iterations": "1"},
     "genesis": IMAGES | {"--model.image_size": "[35,35]"},
     "genesisv2": IMAGES | {"--model.image_size": "[35,35]"},
@@ -81,7 +85,7 @@ def test_models_of_recipes_have_the_sizes_of_the_paper():
 def test_every_recipe_says_what_it_is(name):
     about = recipes.about(name)
     assert {"method", "dataset", "paper", "published", "measured"} <= about.keys()
-    assert name.split("/")[0] == about["method"].lower()
+    assert name.split("/")[0] == about["method"].lower().replace("-", "_")
 
 
 def test_the_table_is_aligned():

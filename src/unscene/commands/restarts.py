@@ -18,6 +18,7 @@ from unscene.training.checkpoint import LAST, link_atomically
 from unscene.training.logger import read_rows
 from unscene.training.module import TrainingDiverged
 from unscene.training.run import RunFolder
+from unscene.training.sprite_film import FILM
 
 RESULT = "restart.json"  # in the folder of a restart; says that it is complete
 
@@ -32,7 +33,7 @@ def train_restarts(train: Train, folder: RunFolder, seeds: range, max_steps: int
 
     Args:
         train: trains in a folder, with a seed, from a checkpoint or None.
-        folder: RUN. It gets the best one's metrics, weights and last checkpoint, and restarts.json with the table.
+        folder: RUN. It gets the metrics, weights, film and last checkpoint of the best, and the table, restarts.json.
         seeds: one training each.
         max_steps: steps of each; those that had fewer are continued.
         ckpt_path: None for new trainings, or "last".
@@ -114,6 +115,8 @@ def _finish(winner: RunFolder, folder: RunFolder, results: list[dict[str, Any]],
         if source.is_dir():
             with replacing(target) as temporary:
                 shutil.copytree(source, temporary)
+    if (winner.path / FILM).is_file():
+        shutil.copy(winner.path / FILM, folder.path / FILM)
     link_atomically(winner.checkpoints / LAST, folder.checkpoints / LAST)
     write_json({"kept": winner.path.name, "restarts": results}, folder.path / "restarts.json")
     print(table(results, best))

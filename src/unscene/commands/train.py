@@ -18,6 +18,7 @@ import unscene.data.open  # noqa: F401  imports the datasets, which recipes call
 import unscene.data.views  # noqa: F401  likewise
 import unscene.training.best  # noqa: F401  likewise
 import unscene.training.reassignment  # noqa: F401  likewise
+import unscene.training.sprite_film  # noqa: F401  likewise
 from unscene import pretrained, recipes
 from unscene.commands.parser import Parser
 from unscene.commands.restarts import train_restarts

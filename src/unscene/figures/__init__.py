@@ -6,9 +6,21 @@ from unscene.figures.curves import loss_curves
 from unscene.figures.filmstrip import filmstrip, horizon_curves
 from unscene.figures.panels import decomposition_panel, mask_logits_panel, refinement_panel
 from unscene.figures.sheet import contact_sheet
+from unscene.figures.sprites import (
+    clusters_panel,
+    layers_panel,
+    manipulation_grid,
+    sprite_gallery,
+    sprite_sheet,
+)
 from unscene.figures.views import uncertainty_map, views_panel
 
 __all__ = [
+    "sprite_sheet",
+    "sprite_gallery",
+    "manipulation_grid",
+    "layers_panel",
+    "clusters_panel",
     "colour_labels",
     "components_panel",
     "contact_sheet",

@@ -80,7 +80,7 @@ def _render(tile: Tile) -> np.ndarray:
     """Pixels to display (H', W', 4): resized by a whole factor, on a checkerboard where transparent, framed."""
     pixels = _resize(tile.pixels)
     if pixels.shape[-1] == 4:
-        pixels = _on_checkerboard(pixels)
+        pixels = on_checkerboard(pixels)
     cell = np.zeros((pixels.shape[0] + 2 * FRAME, pixels.shape[1] + 2 * FRAME, 4), dtype=np.uint8)
     if tile.frame is not None:
         cell[..., :3], cell[..., 3] = tile.frame, 255
@@ -99,7 +99,7 @@ def _resize(pixels: np.ndarray) -> np.ndarray:
     return pixels.repeat(enlarge, axis=0).repeat(enlarge, axis=1)
 
 
-def _on_checkerboard(pixels: np.ndarray, square: int = 6) -> np.ndarray:
+def on_checkerboard(pixels: np.ndarray, square: int = 6) -> np.ndarray:
     """Composite (H, W, 4) over the light checkerboard by which picture editors show transparency."""
     y, x = np.indices(pixels.shape[:2]) // square
     board = np.where((x + y) % 2, 255, 232)[..., None]

@@ -29,6 +29,8 @@ METRICS = {
     "mostly_detected": "Objects mostly detected",
     "mostly_tracked": "Objects mostly tracked",
     "ari": "ARI",
+    "layer_fg_ari": "FG-ARI of layers, missed pixels by colour",
+    "layer_ari": "ARI of layers",
     "miou": "mIoU",
     "miou_fg": "mIoU of objects",
     "covering": "Segmentation covering",

@@ -26,8 +26,10 @@ from unscene.figures import (
 from unscene.figures.components import decodes_other_masks
 from unscene.figures.grid import DPI
 from unscene.files import replacing
+from unscene.models.dti_sprites import DTISprites
 from unscene.report.facts import METRICS, facts, scores
 from unscene.report.run import Clip, Run
+from unscene.report.sprites import SpriteRun, has_sprites
 from unscene.scenes import Decomposition
 
 ELSEWHERE, ELSEWHERE_VIDEO = ("ari", "fg_ari", "mse"), ("frame_ari", "frame_fg_ari", "fg_ari", "mota", "mse")
@@ -67,8 +69,26 @@ def _contents(run: Run, generalise_to: Sequence[str]) -> dict[str, Any]:
         "labels": METRICS,
         "curves": _try(lambda: _picture(loss_curves(run.metrics))),
         "video": run.is_video,
-        **(_video_figures(run) if run.is_video else _image_figures(run)),
+        "sprites": not run.is_video and has_sprites(run),
+        **_figures(run),
         "settings": _try(lambda: run.config_text),
+    }
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    if run.is_video:
+        return _video_figures(run)
+    return _sprite_figures(SpriteRun(run)) if has_sprites(run) else _image_figures(run)
+
+
+def _sprite_figures(sprites: SpriteRun) -> dict[str, Any]:
+    layered = isinstance(sprites.run.model, DTISprites)
+    return {
+        "gallery": _try(lambda: _picture(sprites.gallery())),
+        "usage": _try(lambda: sprites.usage.to_json()),
+        "layers": _try(lambda: _picture(sprites.layers())) if layered else None,
+        "edits": _try(lambda: _picture(sprites.manipulations())) if layered else None,
+        "clusters": _try(lambda: _picture(sprites.clusters())) if sprites.clusters_images else None,
     }
 
 
