@@ -30,6 +30,8 @@ test: lint
 bench: .venv/ready
 	$(BIN)/python benchmarks/bench_iodine.py --json benchmarks/results.json
 	$(BIN)/python benchmarks/bench_provide.py --json benchmarks/results-video.json
+	$(BIN)/python benchmarks/bench_models.py --json benchmarks/results-models.json
+	$(BIN)/python benchmarks/bench_sprites.py --json benchmarks/results-sprites.json
 
 clean:
 	rm -rf .venv

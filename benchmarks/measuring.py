@@ -1,7 +1,8 @@
-"""What the benchmarks share: timing, single convolutions for the roofline, peak memory, aligned tables."""
+"""What the benchmarks share: timing, single convolutions for the roofline, peak memory, names, aligned tables."""
 
 from __future__ import annotations
 
+import platform
 import re
 import statistics
 import time
@@ -12,6 +13,15 @@ import torch
 from torch import Tensor
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_name() -> str:
+    """Of the GPU, or of the CPU where the system says it."""
+    if DEVICE == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    known = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.exists() else None
+    return known[1] if known else platform.processor() or "CPU"
 
 
 def autocast():
@@ -58,6 +68,21 @@ def conv_runs(
 def peak_resident_mib() -> float:
     """Of this process since it began; getrusage would count the parent's peak in."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def peak_mib(run: Callable[[], object], times: int = 2) -> float:
+    """What ``run`` needs on top of what is in memory, in MiB; on a CPU in a process that has done nothing larger."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for _ in range(times):
+            run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of what was done before
+    before = peak_resident_mib()
+    for _ in range(times):
+        run()
+    return peak_resident_mib() - before
 
 
 def print_table(titles: list[str], rows: list[list[str]]) -> None:
