@@ -5,11 +5,11 @@
 For each of the paper's multi-object recipes a whole step (loss, backward pass, Adam's step), when sprites are no longer
 frozen and all transformations active, runs in turn as users get it and plainly: every sprite in every layer drawn with
 its graph by networks of its own, selection by full recomposition of every candidate, chosen sprites weighed by 1 and
-all others by 0. Both are in float32 as in the recipes, read the same weights, and must have the same loss. Images are
-scenes of the model's own sprites.
+all others by 0. Both read the same weights in float32 and must have the same loss; a third run has the encoder in
+bfloat16, which is all that the recipes' bf16-mixed changes. Images are scenes of the model's own sprites.
 
 Reported are medians over the rounds, also of the encoder's forward and backward pass, which are the same in both, and
-the median of the ratios round by round. Peak memory is that of a process of its own (CPU), or of the allocator (CUDA),
+the medians of the ratios round by round. Peak memory is that of a process of its own (CPU), or of the allocator (CUDA),
 on top of the model.
 """
 
@@ -57,8 +57,8 @@ def main() -> None:
     device = device_name()
     print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, median of {args.rounds} rounds")
     rows = [measured(recipe, args.rounds) for recipe in args.recipes]
-    titles = ["recipe", "batch", "unscene s", "plain s", "encoder s", "x plain", "MiB", "plain MiB"]
-    formats = ["", "", ".3f", ".3f", ".3f", ".1f", ".0f", ".0f"]
+    titles = ["recipe", "batch", "unscene s", "plain s", "bf16 s", "encoder s", "x plain", "bf16", "MiB", "plain MiB"]
+    formats = ["", "", ".3f", ".3f", ".3f", ".3f", ".1f", ".1f", ".0f", ".0f"]
     print_table(titles, [[format(v, f) for v, f in zip(row.values(), formats, strict=True)] for row in rows])
     if args.json:
         args.json.write_text(json.dumps({"device": device, "torch": torch.__version__, "rows": rows}, indent=2))
@@ -95,9 +95,9 @@ def measured(recipe: str, rounds: int) -> dict[str, str | float]:
             seconds[name].append(timed(run))
     seconds = {name: values[1:] for name, values in seconds.items()}  # the first round warms up
     times = {f"{name}_s": statistics.median(values) for name, values in seconds.items()}
-    ratio = median_ratio(seconds["plain"], seconds["unscene"])
+    ratios = {f"{side}_times_plain": median_ratio(seconds["plain"], seconds[side]) for side in ("unscene", "bf16")}
     peaks = {f"{side}_peak_mib": peak_of(recipe, side) for side in SIDES}
-    return {"recipe": recipe, "batch": len(image)} | times | {"times_plain": ratio} | peaks
+    return {"recipe": recipe, "batch": len(image)} | times | ratios | peaks
 
 
 def runs(recipe: str, model: DTISprites, image: Tensor) -> dict[str, Callable[[], None]]:
@@ -108,8 +108,15 @@ def runs(recipe: str, model: DTISprites, image: Tensor) -> dict[str, Callable[[]
         loss().backward()
         optimizer.step()
 
-    losses = (lambda: model.loss({"image": image}, last_step(recipe)).total, lambda: plain_loss(model, image))
-    return {side: partial(step, loss) for side, loss in zip(SIDES, losses, strict=True)}
+    def fast_loss() -> Tensor:
+        return model.loss({"image": image}, last_step(recipe)).total
+
+    def bf16_loss() -> Tensor:
+        with torch.autocast(DEVICE, torch.bfloat16):
+            return fast_loss()
+
+    losses = {"unscene": fast_loss, "plain": lambda: plain_loss(model, image), "bf16": bf16_loss}
+    return {side: partial(step, loss) for side, loss in losses.items()}
 
 
 def check_same_loss(recipe: str, model: DTISprites, image: Tensor) -> None:
