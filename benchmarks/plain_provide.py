@@ -44,6 +44,7 @@ class PlainPROVIDE(nn.Module):
                     break
                 gradients = self.inner_gradients(video[:, f], means, masks, posterior, noise, h_time)
                 code = self.encode(video[:, f], means, logits, masks, *gradients[:2])
+                code = F.layer_norm(code, code.shape[1:]) if m.code_norm else code
                 d_posterior = F.layer_norm(gradients[2], gradients[2].shape[1:])
                 inputs = torch.cat([posterior, d_posterior, code], 1)
                 h_ref, c_ref = self.cell(inputs, h_time, c_time, h_ref, c_ref)
