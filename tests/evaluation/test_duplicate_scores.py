@@ -24,13 +24,14 @@ def test_duplicates_and_similarity_are_scored():
         d = decomposition(copied)
         found = image_scores(image, None, d)
         assert list(found) == [
-            *("mse", "mse_rgb", "similarity"),
+            *("mse", "mse_rgb", "similarity", "similarity_abs"),
             *("dup_image", "dup_fg_image", "dup_latent", "dup_substituted"),
         ]
         assert found["dup_image"] == found["dup_fg_image"] == found["dup_latent"] == float(copied)
         assert found["dup_substituted"] == 0
         torch.testing.assert_close(found["mse_rgb"], metrics.mse_rgb(image, d.reconstruction))
         torch.testing.assert_close(found["similarity"], metrics.slot_similarity(d.slots))
+        torch.testing.assert_close(found["similarity_abs"], metrics.slot_similarity(d.slots, "absolute"))
 
 
 def test_with_labels_also_the_objects_that_slots_share():

@@ -118,7 +118,7 @@ def test_the_model_keeps_its_mode():
 
 def test_without_masks_or_posterior_only_the_reconstruction_is_scored():
     evaluation = evaluate(WithoutIterations(), ColourPatches(with_mask=False))
-    assert list(evaluation.values) == ["mse", "mse_rgb", "similarity"]
+    assert list(evaluation.values) == ["mse", "mse_rgb", "similarity", "similarity_abs"]
     assert evaluation.table().endswith("The dataset has no masks, so the segmentation could not be scored.")
 
 

@@ -30,6 +30,7 @@ def image_scores(image: Tensor, mask: Tensor | None, decomposition: Decompositio
         "mse": mse,
         "mse_rgb": mse * image.shape[-3],  # `metrics.mse_rgb`
         "similarity": metrics.slot_similarity(decomposition.slots),
+        "similarity_abs": metrics.slot_similarity(decomposition.slots, "absolute"),
         **duplicate_scores(decomposition),
     }
     if decomposition.slot_scale is not None:

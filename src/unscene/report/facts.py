@@ -37,6 +37,7 @@ METRICS = {
     "mse": "MSE",
     "mse_rgb": "MSE of colour vectors",
     "similarity": "Similarity of slots",
+    "similarity_abs": "Similarity of slots, absolute",
     "dup_image": "Images with duplicates",
     "dup_fg_image": "Images with duplicates, background aside",
     "dup_latent": "Images with duplicates, by latents",
