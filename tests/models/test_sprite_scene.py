@@ -178,7 +178,7 @@ EDITS = [
 ]
 
 
-@pytest.mark.parametrize(("edit", "value"), [(e[0], e[1:]) for e in EDITS], ids=lambda value: str(value))
+@pytest.mark.parametrize(("edit", "value"), [(e[0], e[1:]) for e in EDITS])
 def test_edits_change_nothing_in_place_and_all_images_alike(model, edit, value):
     scene = scene_of(model, batch=2)
     scene.layer["color"][1] = 0.1
