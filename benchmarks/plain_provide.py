@@ -39,6 +39,7 @@ class PlainPROVIDE(nn.Module):
                 means, logits = self.decode(z, h_time, B)
                 masks = logits.softmax(1)
                 weight = (i + 1) / (m.iterations if m.step_weight == "constant" else decodes)
+                weight = i / (decodes - 1) if m.step_weight == "refined" else weight
                 total = total + weight * self.objective(video[:, f], means, masks, posterior, h_time) / B
                 if i == m.iterations - 1:
                     break
@@ -48,7 +49,7 @@ class PlainPROVIDE(nn.Module):
                 d_posterior = F.layer_norm(gradients[2], gradients[2].shape[1:])
                 inputs = torch.cat([posterior, d_posterior, code], 1)
                 h_ref, c_ref = self.cell(inputs, h_time, c_time, h_ref, c_ref)
-                posterior = posterior + m.head(h_ref)
+                posterior = posterior + m.head(h_ref) + (m.shortcut(inputs) if m.shortcut else 0)
             h_time, c_time = h_ref, c_ref
         return total
 
@@ -100,6 +101,10 @@ class PlainPROVIDE(nn.Module):
         h, posterior = h.detach(), posterior.detach().requires_grad_()
         free = [means.detach().requires_grad_(), masks.detach().requires_grad_()]
         d_means, d_masks = torch.autograd.grad(self.objective(image, *free, posterior.detach(), h), free)
+        if self.model.mask_gradient == "logits":
+            logits = masks.detach().log().requires_grad_()
+            loss = self.objective(image, free[0], logits.softmax(1), posterior.detach(), h)
+            (d_masks,) = torch.autograd.grad(loss, logits)
         if noise is not None:
             means, logits = self.decode(self.sample(posterior, noise), h, len(image))
             masks = logits.softmax(1)

@@ -38,7 +38,8 @@ def video(frames=3, batch=2):
         {"mixture": "pixel", "entropy_weight": 0.3, "prior_logvar": "linear"},
         {"conditional": False, "grid": "full", "step_weight": "frame"},
         {"resample": True, "mask_posterior": "log_likelihood", "recompute": True, "truncate": 9},
-        {"code_norm": True},
+        {"code_norm": True, "shortcut": True, "step_weight": "refined"},
+        {"mask_gradient": "logits", "initialisation": "strong"},
         {"decoder_octaves": 2, "decoder_strides": (1, 1, 2), "refinement_stride": 2, "refinement_pool": 1},
     ],
 )

@@ -24,7 +24,7 @@ from unscene.pretrained import load
 from unscene.progress import progress
 from unscene.training.run import RunFolder
 
-SHOWN = ("mse", "mse_rgb", "miou", "fg_ari", "similarity", "similarity_abs", "gap")  # of the scores, as the paper's table has them
+SHOWN = ("mse", "mse_rgb", "miou", "fg_ari", "similarity", "similarity_abs", "gap")  # in this order
 
 
 @dataclass(frozen=True)

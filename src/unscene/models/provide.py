@@ -11,6 +11,7 @@ they do not depend on the batch; SqueezeNet features are `nn.squeezenet`, and of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from unscene.errors import InputError
 from unscene.likelihoods import Gaussian, SpatialMixture, spatial_mixture
 from unscene.models.base import Losses, VideoModel, check_positive
-from unscene.nn.blocks import compute_dtype, linear_coordinates
+from unscene.nn.blocks import compute_dtype, lecun_init, linear, linear_coordinates
 from unscene.nn.decoders import BroadcastDecoder
 from unscene.nn.refinement import MapEncoder
 from unscene.nn.squeezenet import SqueezeFeatures
@@ -101,7 +102,8 @@ class PROVIDE(VideoModel):
         conditional: the temporal state conditions prior and decoder; else N(0, I) and z alone (ablation).
         temporal: False leaves the time axis out, with a plain LSTM: the paper's baseline, IODINE on each frame; it
             needs ``grid`` "full" and ``conditional`` False.
-        step_weight: evaluation i counts (i + 1) / R ("constant", the code), or over those of its frame ("frame").
+        step_weight: evaluation i counts (i + 1) / R ("constant", the code), or over those of its frame ("frame"), or
+            nothing before the first refinement and 1 behind the last, as in IODINE ("refined").
         prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
         resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
@@ -111,6 +113,12 @@ class PROVIDE(VideoModel):
         lds: options of `unscene.priors.lds.LDS`, such as {"weight": 1.0}; None leaves this prior out.
         code_norm: normalise what the refinement's convolutions tell the 2D-LSTM, over its features. Not in the paper:
             without it these can grow until every gate is saturated, and no frame reaches the posterior any more.
+        shortcut: a linear layer from the inputs of the 2D-LSTM to the posterior, beside the one from its state. Not in
+            the paper: an LSTM alone keeps the first plateau for long, in IODINE too (docs/results.md).
+        mask_gradient: the refinement sees that with respect to the "masks" (the code), which has heavy tails where the
+            variance is small, or to their "logits", as in IODINE.
+        initialisation: that of the "framework" (the code), or a "strong" one: LeCun's, and a head ten times as large,
+            so that posteriors move as far as their noise from the first step on.
         recompute: keep no activations inside an iteration in training and compute them again in the backward pass.
         truncate: stop gradients between frames after so many; None never does.
 
@@ -144,7 +152,7 @@ class PROVIDE(VideoModel):
         grid: Literal["triangular", "full"] = "triangular",
         conditional: bool = True,
         temporal: bool = True,
-        step_weight: Literal["constant", "frame"] = "constant",
+        step_weight: Literal["constant", "frame", "refined"] = "constant",
         prior_logvar: Literal["softplus", "linear"] = "softplus",
         mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
         resample: bool = False,
@@ -153,6 +161,9 @@ class PROVIDE(VideoModel):
         feature_weights: str | None = None,
         lds: dict[str, Any] | None = None,
         code_norm: bool = False,
+        shortcut: bool = False,
+        mask_gradient: Literal["masks", "logits"] = "masks",
+        initialisation: Literal["framework", "strong"] = "framework",
         recompute: bool = False,
         truncate: int | None = None,
     ) -> None:
@@ -172,6 +183,7 @@ class PROVIDE(VideoModel):
         self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
         self.lds, self.code_norm = LDS.from_options(lds, num_slots), code_norm
+        self.mask_gradient = mask_gradient
         self.recompute, self.truncate = recompute, truncate
 
         self.initial_posterior = nn.Parameter(torch.empty(2 * latent_size).uniform_(-0.5, 0.5))
@@ -202,10 +214,11 @@ class PROVIDE(VideoModel):
             image_size=image_size,
             pool_size=refinement_pool,
         )
-        for part in (*self.decoder.convs, *self.encoder.convs, *self.encoder.mlp):
-            part.reset_parameters()  # the framework's own initialisation, unlike IODINE's
-        self.cell = (LSTM2D if temporal else nn.LSTMCell)(4 * latent_size + hidden_size, hidden_size)
+        inputs = 4 * latent_size + hidden_size
+        self.cell = (LSTM2D if temporal else nn.LSTMCell)(inputs, hidden_size)
         self.head = nn.Linear(hidden_size, 2 * latent_size)
+        self.shortcut = linear(inputs, 2 * latent_size) if shortcut else None
+        self._initialise(strong=initialisation == "strong")
 
     # ---- the two verbs -----------------------------------------------------------------------------------------
 
@@ -347,7 +360,8 @@ class PROVIDE(VideoModel):
                 hidden, cell = self.cell(x, frame.hidden, frame.cell, hidden, cell)
             else:
                 hidden, cell = self.cell(x, (hidden, cell))
-            return guess.posterior + self.head(hidden), hidden, cell
+            change = self.head(hidden) if self.shortcut is None else self.head(hidden) + self.shortcut(x)
+            return guess.posterior + change, hidden, cell
 
     # ---- objective and the inputs of the refinement ------------------------------------------------------------
 
@@ -381,6 +395,8 @@ class PROVIDE(VideoModel):
                 dz_alike, d_mean_alike = self.lds.gradient(*latents, masks)
                 dz, d_mean = dz + dz_alike.flatten(0, 1), d_mean + d_mean_alike.flatten(0, 1)
             d_mean, d_logvar = d_mean + dz, d_logvar + 0.5 * dz * guess.noise * (0.5 * logvar).exp()
+        if self.mask_gradient == "logits":
+            d_masks = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
         return d_means, d_masks, torch.cat([d_mean, d_logvar], 1)
 
     def _maps(self, frame: Frame, guess: Guess, d_means: Tensor, d_masks: Tensor) -> Float[Tensor, "B K C H W"]:
@@ -409,7 +425,20 @@ class PROVIDE(VideoModel):
 
     # ---- small things ------------------------------------------------------------------------------------------
 
+    def _initialise(self, strong: bool) -> None:
+        if not strong:  # the framework's own initialisation, unlike IODINE's
+            for part in (*self.decoder.convs, *self.encoder.convs, *self.encoder.mlp):
+                part.reset_parameters()
+            return
+        bound = 10 / math.sqrt(self.head.in_features)
+        nn.init.uniform_(self.head.weight, -bound, bound)
+        if self.conditional:
+            for layer in self.condition[::2]:
+                lecun_init(layer)
+
     def _weight(self, i: int, num_decodes: int) -> float:
+        if self.step_weight == "refined":
+            return i / (num_decodes - 1) if num_decodes > 1 else 1.0
         return (i + 1) / (self.iterations if self.step_weight == "constant" else num_decodes)
 
     def _adapt(self, nll: Tensor) -> None:
