@@ -58,19 +58,6 @@ def test_equals_the_textbook_in_values_and_gradients(options):
         torch.testing.assert_close(parameter.grad, twin.grad, **tolerance, msg=name)
 
 
-def test_starts_with_another_variance_but_the_same_weight_of_a_squared_error():
-    model = small(variance=0.05, likelihood_weight=20.0, start_variance=0.4, start_steps=7, adapt_weight=False)
-    early, late = (small(variance=v, likelihood_weight=b, adapt_weight=False) for v, b in ((0.4, 160.0), (0.05, 20.0)))
-
-    def loss(model, step):
-        torch.manual_seed(1)
-        return model.loss({"image": video()}, step).total
-
-    torch.testing.assert_close(loss(model, 6), loss(early, 6))
-    torch.testing.assert_close(loss(model.eval(), 7), loss(early, 7))  # validation goes on with what training has
-    torch.testing.assert_close(loss(model.train(), 7), loss(late, 7))
-
-
 @pytest.mark.parametrize("options", [{"weight": 2.0}, {"on": "means", "iterations": "last"}], ids=str)
 def test_lds_adds_its_penalty_of_every_decode(monkeypatch, options):
     prior, guesses = LDS(**options), []

@@ -90,9 +90,6 @@ class PROVIDE(VideoModel):
         refinement_pool: size of the average pool behind them.
         kernel_size: of all convolutions.
         variance: of the Gaussian likelihood, which has no normalising constant.
-        start_variance: during the first ``start_steps`` of training, with a weight that leaves that of a squared error
-            as it is. Not in the paper: a large variance ends the first plateau sooner, a small one tells slots apart.
-        start_steps: optimisation steps with it; 0 never takes it.
         mixture: one mixture per colour channel (the code), or one per pixel.
         likelihood_weight: beta, of the negative log likelihood; at the start if ``adapt_weight``.
         kl_weight: psi.
@@ -142,8 +139,6 @@ class PROVIDE(VideoModel):
         refinement_pool: int = 4,
         kernel_size: int = 3,
         variance: float = 0.3,
-        start_variance: float = 0.3,
-        start_steps: int = 0,
         mixture: Literal["channel", "pixel"] = "channel",
         likelihood_weight: float = 100.0,
         kl_weight: float = 10.0,
@@ -170,14 +165,12 @@ class PROVIDE(VideoModel):
         super().__init__()
         check_positive(image_channels=image_channels, image_size=image_size, num_slots=num_slots, iterations=iterations)
         check_positive(latent_size=latent_size, hidden_size=hidden_size, variance=variance, truncate=truncate)
-        check_positive(start_variance=start_variance)
         check_positive(decoder_channels=decoder_channels, kernel_size=kernel_size, refinement_pool=refinement_pool)
         check_positive(refinement_channels=refinement_channels, refinement_stride=refinement_stride)
         if not temporal and (conditional or grid != "full"):
             raise InputError("temporal=False leaves nothing to condition on; set conditional=False and grid='full' too")
         self.image_channels, self.image_size = image_channels, tuple(image_size)
         self.num_slots, self.iterations = num_slots, iterations
-        self.variance, self.start_variance, self.start_steps = variance, start_variance, start_steps
         self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
         self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
         self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
@@ -229,9 +222,6 @@ class PROVIDE(VideoModel):
         last decode, mean over frames, in nats.
         """
         video = self._checked(batch["image"], "B, T, C, H, W", "video")
-        if self.training and self.start_steps:
-            variance = self.start_variance if step < self.start_steps else self.variance
-            self.likelihood = Gaussian(variance**0.5, normalised=False)
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
         prepared, total, last = self.decoder.prepare(self.image_size), 0.0, []
         for f, image in enumerate(video.unbind(1)):
@@ -321,8 +311,7 @@ class PROVIDE(VideoModel):
         return outputs[:4], outputs[4:]
 
     def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]) -> Frame:
-        beta = self.beta * (self.likelihood.scale**2 / self.variance)  # for the same weight of a squared error
-        return Frame(image, self._constant(image), hidden, cell, *self._prior(hidden), beta, tuple(prepared))
+        return Frame(image, self._constant(image), hidden, cell, *self._prior(hidden), self.beta, tuple(prepared))
 
     def _prior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of z given the temporal state."""
