@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import unscene
-from plain_slot_attention import attend, encode, positions
+from plain_slot_attention import slot_attention_loss
 from unscene import InputError, SlotAttention, recipes
 from unscene.nn.slot_attention import Competition
 
@@ -37,29 +37,6 @@ def shaken(**options):
     return model
 
 
-def decode(model, slots, height, width, strides):
-    grid = [math.ceil(n / math.prod(strides)) for n in (height, width)]
-    x = slots[:, :, None, None] + positions(*grid, model.decoder.position)
-    x = x.flatten(0, 1).permute(0, 3, 1, 2)
-    for i, (layer, stride) in enumerate(zip(model.decoder.convs, strides, strict=True)):
-        padding = layer.weight.shape[2] // 2
-        if stride == 1:
-            x = F.conv2d(x, layer.weight, layer.bias, padding=padding)
-        else:
-            x = F.conv_transpose2d(x, layer.weight, layer.bias, 2, padding, output_padding=1)
-        x = x.clamp_min(0) if i < len(strides) - 1 else x
-    x = x[:, :, :height, :width].unflatten(0, slots.shape[:2])
-    return x[:, :, :-1], x[:, :, -1]
-
-
-def plain_loss(model, image, strides, num_slots=3, iterations=2):
-    history = attend(model.slots, encode(model, image), num_slots, iterations)
-    rgb, logits = decode(model, history[-1], *image.shape[-2:], strides)
-    masks = logits.exp() / logits.exp().sum(1, keepdim=True)
-    error = (masks[:, :, None] * rgb).sum(1) - (image * 2 - 1)
-    return (error**2).mean(), history
-
-
 @pytest.mark.parametrize(
     ("options", "strides"),
     [
@@ -75,7 +52,7 @@ def test_equals_the_equations_in_values_and_gradients(options, strides):
     torch.manual_seed(1)
     fast = model.loss({"image": image})
     torch.manual_seed(1)
-    plain, _ = plain_loss(model, image, strides)
+    plain, _ = slot_attention_loss(model, image, strides, num_slots=3, iterations=2)
     torch.testing.assert_close(fast.total, plain, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(fast.terms["mse"], plain.detach() / 4)
     parameters = list(model.parameters())
@@ -90,7 +67,7 @@ def test_lds_looks_at_the_last_slots_or_at_all(lds, looked_at):
     torch.manual_seed(1)
     losses = model.loss({"image": image})
     torch.manual_seed(1)
-    mse, history = plain_loss(model, image, (1, 1, 1))
+    mse, history = slot_attention_loss(model, image, (1, 1, 1), num_slots=3, iterations=2)
     penalties = []
     for slots in history:
         pairs = [(h, j) for h in range(3) for j in range(3) if h != j]
