@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from unscene.data.dataset import SceneDataset
-from unscene.data.folder import choose_split, split_files
-from unscene.data.images import IMAGES, center_crop, height_and_width, list_images, open_rgb, upright_size
+from unscene.data.folder import check_same_size, choose_split, split_files
+from unscene.data.images import IMAGES, fitted, height_and_width, list_images, open_rgb
 from unscene.data.labels import class_factor
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
@@ -63,7 +62,7 @@ class ClassFolder(SceneDataset):
             files = choose_split(split_files(self.root, self._list_files), split, self.root, "images")
         self.class_names, self.paths, self.labels = self._choose(folder, files)
         if self.image_size is None:
-            _check_same_size(self.paths)
+            check_same_size(self.paths)
 
     def _list_files(self, folder: Path) -> list[Path]:
         """All images in folders of this one."""
@@ -97,11 +96,7 @@ class ClassFolder(SceneDataset):
         return {"image": image, "factors": class_factor([self.labels[index] for index in indices])}
 
     def _load(self, path: Path) -> Tensor:
-        picture = open_rgb(path)
-        if self.image_size is not None and self.crop:
-            picture = center_crop(picture, self.image_size, Image.Resampling.BILINEAR)
-        elif self.image_size is not None:
-            picture = picture.resize(self.image_size[::-1], Image.Resampling.BILINEAR)
+        picture = fitted(open_rgb(path), self.image_size, self.crop)
         return pixels_to_image(torch.from_numpy(np.array(picture)), self.grayscale)
 
 
@@ -122,13 +117,3 @@ def _names(classes: str | tuple[str | int, ...]) -> list[str]:
 
 def _canonical(name: str) -> str:
     return str(int(name)) if name.isdecimal() else name
-
-
-def _check_same_size(paths: list[Path]) -> None:
-    width, height = upright_size(paths[0])
-    for path in paths[1:]:
-        if (size := upright_size(path)) != (width, height):
-            raise InputError(
-                f"images have different sizes ({paths[0].name} is {height} x {width}, {path.name} "
-                f"{size[1]} x {size[0]}); set image_size to resize them"
-            )

@@ -13,7 +13,7 @@ from PIL import Image
 from unscene.data.dataset import SceneDataset, collate
 from unscene.data.images import (
     LOSSLESS,
-    center_crop,
+    fitted,
     height_and_width,
     list_images,
     open_rgb,
@@ -67,7 +67,7 @@ class ImageFolder(SceneDataset):
         )
         self.mask_paths = None if mask_root is None else _matching_masks(self.paths, root, mask_root)
         if self.image_size is None:
-            _check_same_size(self.paths)
+            check_same_size(self.paths)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -93,11 +93,7 @@ class ImageFolder(SceneDataset):
         return scene
 
     def _resize(self, image: Image.Image, resample: Image.Resampling) -> Image.Image:
-        if self.image_size is None:
-            return image
-        if self.crop == "center":
-            return center_crop(image, self.image_size, resample)
-        return image.resize(self.image_size[::-1], resample)
+        return fitted(image, self.image_size, self.crop, resample)
 
 
 def split_files(root: Path, list_files: Callable[[Path], list[Path]]) -> dict[str, list[Path]]:
@@ -137,7 +133,8 @@ def _matching_masks(paths: list[Path], root: Path, mask_root: Path) -> list[Path
     return [masks[stem] for stem in stems]
 
 
-def _check_same_size(paths: list[Path]) -> None:
+def check_same_size(paths: list[Path]) -> None:
+    """Raise InputError unless all images have one size."""
     first = upright_size(paths[0])
     for path in paths[1:]:
         if (size := upright_size(path)) != first:

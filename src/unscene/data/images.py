@@ -78,3 +78,15 @@ def height_and_width(image_size: int | Sequence[int]) -> tuple[int, int]:
 def center_crop(image: Image.Image, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:
     """Resized to (H, W) = ``size``; the aspect ratio stays, what is too much is cut off on both sides."""
     return ImageOps.fit(image, size[::-1], resample)
+
+
+def fitted(
+    picture: Image.Image,
+    size: tuple[int, int] | None,
+    crop: str | None,
+    resample: Image.Resampling = Image.Resampling.BILINEAR,
+) -> Image.Image:
+    """A picture at (H, W) = ``size``: its centre with ``crop``, else stretched; as it is without a size."""
+    if size is None:
+        return picture
+    return center_crop(picture, size, resample) if crop else picture.resize(size[::-1], resample)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import choose_split, split_files
-from unscene.data.images import center_crop, height_and_width, list_images, open_rgb, upright_size
+from unscene.data.images import fitted, height_and_width, list_images, open_rgb, upright_size
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -92,11 +91,7 @@ class ViewFolder(SceneDataset):
         return {"image": torch.stack([self._load(self._views[i][v]) for i, v in zip(indices, views, strict=True)])}
 
     def _load(self, path: Path) -> Tensor:
-        picture = open_rgb(path)
-        if self.image_size is not None and self.crop:
-            picture = center_crop(picture, self.image_size, Image.Resampling.BILINEAR)
-        elif self.image_size is not None:
-            picture = picture.resize(self.image_size[::-1], Image.Resampling.BILINEAR)
+        picture = fitted(open_rgb(path), self.image_size, self.crop)
         return pixels_to_image(torch.from_numpy(np.array(picture)), self.grayscale)
 
 
