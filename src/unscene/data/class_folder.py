@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import check_same_size, choose_split, split_files
-from unscene.data.images import IMAGES, fitted, height_and_width, list_images, open_rgb
+from unscene.data.images import IMAGES, check_crop, fitted, height_and_width, list_images, open_rgb
 from unscene.data.labels import class_factor
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
@@ -50,8 +50,7 @@ class ClassFolder(SceneDataset):
         grayscale: bool = False,
         split: str | None = None,
     ) -> None:
-        if crop not in (None, "center") or (crop and image_size is None):
-            raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+        check_crop(crop, image_size)
         self.root, self.crop, self.grayscale = Path(root), crop, grayscale
         self.image_size = None if image_size is None else height_and_width(image_size)
         self._classes = classes

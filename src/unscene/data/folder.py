@@ -13,6 +13,7 @@ from PIL import Image
 from unscene.data.dataset import SceneDataset, collate
 from unscene.data.images import (
     LOSSLESS,
+    check_crop,
     fitted,
     height_and_width,
     list_images,
@@ -54,8 +55,7 @@ class ImageFolder(SceneDataset):
         grayscale: bool = False,
         split: str | None = None,
     ) -> None:
-        if crop not in (None, "center") or (crop and image_size is None):
-            raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+        check_crop(crop, image_size)
         self.grayscale, self.crop = grayscale, crop
         self.image_size = None if image_size is None else height_and_width(image_size)
         self.root = root = Path(root)

@@ -90,3 +90,9 @@ def fitted(
     if size is None:
         return picture
     return center_crop(picture, size, resample) if crop else picture.resize(size[::-1], resample)
+
+
+def check_crop(crop: str | None, image_size: int | Sequence[int] | None) -> None:
+    """Raise InputError unless ``crop`` is "center", for a size that is given, or None."""
+    if crop not in (None, "center") or (crop and image_size is None):
+        raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import choose_split, split_files
-from unscene.data.images import height_and_width, natural_key
+from unscene.data.images import check_crop, height_and_width, natural_key
 from unscene.data.videos import FRAMES, count_frames, is_video, iterate_frames, read_video, same_shape
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -51,8 +51,7 @@ class VideoFolder(SceneDataset):
             raise InputError(
                 f"frames is {frames} and stride {stride}; a clip has at least 1 frame, every 1st or further"
             )
-        if crop not in (None, "center") or (crop and image_size is None):
-            raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+        check_crop(crop, image_size)
         self.root, self.frames, self.stride = Path(root), frames, stride
         self._options = {"image_size": image_size, "channels": 1 if grayscale else 3, "crop": crop}
         if image_size is not None:

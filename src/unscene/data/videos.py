@@ -15,7 +15,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from unscene.data.images import IMAGES, center_crop, height_and_width, list_images, open_rgb
+from unscene.data.images import IMAGES, center_crop, check_crop, height_and_width, list_images, open_rgb
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
 
@@ -67,8 +67,7 @@ def iterate_frames(
     """
     if channels not in (1, 3):
         raise InputError(f"channels is {channels}; video frames have 3, or 1 in gray")
-    if crop not in (None, "center") or (crop and image_size is None):
-        raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+    check_crop(crop, image_size)
     if start < 0 or stride < 1:
         raise InputError(f"start is {start} and stride {stride}; count frames from 0, and take every 1st or further")
     size = None if image_size is None else height_and_width(image_size)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unscene.data.dataset import SceneDataset
 from unscene.data.folder import choose_split, split_files
-from unscene.data.images import fitted, height_and_width, list_images, open_rgb, upright_size
+from unscene.data.images import check_crop, fitted, height_and_width, list_images, open_rgb, upright_size
 from unscene.data.preprocess import pixels_to_image
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -46,8 +46,7 @@ class ViewFolder(SceneDataset):
     ) -> None:
         if views is not None and views < 1:
             raise InputError(f"views is {views}; take at least 1 of each scene, or all with None")
-        if crop not in (None, "center") or (crop and image_size is None):
-            raise InputError(f"crop={crop!r} is not possible; use 'center' together with image_size, or None")
+        check_crop(crop, image_size)
         self.root, self.crop, self.grayscale = Path(root), crop, grayscale
         self.image_size = None if image_size is None else height_and_width(image_size)
         every = split_files(self.root, list_scenes) if split is not None else {}
