@@ -106,7 +106,9 @@ def plain_lds(m, z, mean, projected, viewpoint, masks):
 
 
 def log_density(m, image, means):
-    return Normal(means, m.likelihood.scale).log_prob(image.unsqueeze(1))
+    """Of each channel, or with a mixture per pixel of all together."""
+    channels = Normal(means, m.likelihood.scale).log_prob(image.unsqueeze(1))
+    return channels if m.per_channel else channels.sum(2, keepdim=True)
 
 
 def plain_project(m, z, viewpoint):
@@ -149,7 +151,10 @@ def plain_refine(m, image, viewpoint, belief, means, masks, logits, log_densitie
         x = F.relu(layer(x))
     code = m.view_encoder(viewpoint).unsqueeze(1).expand(-1, K, -1)
     vectors = torch.cat([belief, normalised(d_belief, (2,)), *([code] if m.view_in_refinement else [])], 2)
-    state = m.refinement.lstm(torch.cat([x, vectors.flatten(0, 1)], 1), state)
+    x = torch.cat([x, vectors.flatten(0, 1)], 1)
+    if m.refinement.lstm is None:
+        return m.refinement.head(x).unflatten(0, (B, K)), None
+    state = m.refinement.lstm(x, state)
     return m.refinement.head(state[0]).unflatten(0, (B, K)), state
 
 
@@ -174,6 +179,7 @@ def coordinates(H, W):
         {"kl": "analytic", "first_prior": "normal", "view_code_size": 2},
         {"view_in_refinement": True, "query_weight": 0.3, "max_observed": 2},
         {"recompute": True},
+        {"mixture_event": "pixel", "lstm_size": None},
         {"lds": {}, "recompute": True},
         {"lds": {"weight": 0.7, "iterations": "last", "presence": True}},
         {"lds": {"in_refinement": True}, "lds_on_projected": True},

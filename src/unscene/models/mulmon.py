@@ -72,7 +72,8 @@ class MulMON(MultiViewModel):
         decoder_octaves: waves beside its linear coordinates; 0 as in the paper.
         refinement_channels: of the refinement's convolutions, each of stride 2.
         refinement_mlp: sizes of the layers behind them.
-        lstm_size: of the refinement's LSTM.
+        lstm_size: None leaves the refinement's LSTM out.
+        mixture_event: what one draw of a slot explains: a "channel" of a pixel, or the "pixel" in all channels.
         likelihood_scale: of the Gaussian likelihood.
         kl: of one sample, or in closed form.
         first_prior: of the first view: the learned belief from which refinement starts, or N(0, I).
@@ -106,7 +107,8 @@ class MulMON(MultiViewModel):
         decoder_octaves: int = 0,
         refinement_channels: Sequence[int] = (32, 32, 64, 64),
         refinement_mlp: Sequence[int] = (256, 128),
-        lstm_size: int = 128,
+        lstm_size: int | None = 128,
+        mixture_event: Literal["channel", "pixel"] = "channel",
         likelihood_scale: float = 0.1,
         kl: Literal["sample", "analytic"] = "sample",
         first_prior: Literal["learned", "normal"] = "learned",
@@ -129,7 +131,8 @@ class MulMON(MultiViewModel):
         if min(view_noise, query_weight) < 0:
             raise InputError(f"view_noise is {view_noise} and query_weight {query_weight}; neither may be below 0")
         self.image_channels, self.image_size, self.view_size = image_channels, tuple(image_size), view_size
-        self.num_slots, self.iterations, self.likelihood = num_slots, iterations, Gaussian(likelihood_scale)
+        self.num_slots, self.iterations = num_slots, iterations
+        self.likelihood, self.per_channel = Gaussian(likelihood_scale), mixture_event == "channel"
         self.kl, self.first_prior, self.view_in_refinement = kl, first_prior, view_in_refinement
         self.max_observed, self.order, self.view_noise = max_observed, order, view_noise
         self.query, self.query_weight = query, query_weight
@@ -280,7 +283,7 @@ class MulMON(MultiViewModel):
             for picture, view in zip(images, viewpoints, strict=True):
                 shown = self._picture(slots, view.expand(len(slots), -1), self.image_size, prepared)
                 pictures = picture.expand(len(slots), -1, -1, -1)
-                mixture = spatial_mixture(self.likelihood, pictures, *shown, per_channel=True)
+                mixture = self._mixture(pictures, *shown)
                 total += mixture.log_prob.double().flatten(1).sum(1)
             return total
 
@@ -335,7 +338,7 @@ class MulMON(MultiViewModel):
         beliefs = rows.unsqueeze(1).expand(-1, Q, -1, -1).flatten(0, 2)
         z = _sample(beliefs, torch.randn_like(beliefs[:, : beliefs.shape[1] // 2])).unflatten(0, (B * Q, -1))
         shown = self._picture(z, viewpoint.flatten(0, 1), self.image_size, prepared)
-        mixture = spatial_mixture(self.likelihood, image.flatten(0, 1), *shown, per_channel=True)
+        mixture = self._mixture(image.flatten(0, 1), *shown)
         return -mixture.log_prob.sum() / (B * Q)
 
     def _view(self, image: Tensor, viewpoint: Tensor, prior: Tensor, prepared: Sequence[Tensor]) -> View:
@@ -353,7 +356,7 @@ class MulMON(MultiViewModel):
             z = _sample(belief, noise)
             projected = self._project(z, view.code)
             means, mask_logits = self._decode(projected, len(view.image), self.image_size, view.prepared)
-            mixture = spatial_mixture(self.likelihood, view.image, means, mask_logits, per_channel=True)
+            mixture = self._mixture(view.image, means, mask_logits)
             alike = self._alike(projected if self.lds_on_projected else z, mean, view, mixture.masks)
             kl = self._kl(belief, noise, z, view.prior)
         return Guess(belief, means, mask_logits, mixture, kl, alike)
@@ -382,6 +385,9 @@ class MulMON(MultiViewModel):
         out = self.decoder(projected, size, *prepared).contiguous().to(projected.dtype)  # planar, for what follows
         means, mask_logits = out.unflatten(0, (batch_size, -1)).split([self.image_channels, 1], 2)
         return means, mask_logits.squeeze(2)
+
+    def _mixture(self, image: Tensor, means: Tensor, mask_logits: Tensor) -> SpatialMixture:
+        return spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
 
     def _kl(self, belief: Tensor, noise: Tensor, z: Tensor, prior: Tensor) -> Float[Tensor, "N D"]:
         """KL(belief || prior), or log belief(z) - log prior(z), which may be negative."""
