@@ -1,5 +1,6 @@
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -102,6 +103,18 @@ def test_redoing_an_image_replaces_its_folder_and_leaves_others(photo, tmp_path)
     assert not (folder / "slot_4.png").exists()
     assert json.loads((folder / "info.json").read_text()) == {"image": str(photo), "method": "Halves", "seed": 0}
     assert names(out) == ["mine.txt", "photo"]
+
+
+class Stamps(Halves):
+    """Slot 1 shows sprite 4."""
+
+    def decompose(self, image, *, num_slots=None):
+        return replace(super().decompose(image), sprite_ids=torch.tensor([[-1, 4]]).expand(len(image), -1))
+
+
+def test_the_info_of_a_sprite_model_tells_which_sprite_each_slot_shows(photo, tmp_path):
+    (folder,) = export_decompositions(Stamps(), [photo], tmp_path / "out")
+    assert json.loads((folder / "info.json").read_text())["sprites"] == [-1, 4]
 
 
 def test_equal_names_do_not_overwrite_each_other(photo, tmp_path):

@@ -9,7 +9,8 @@ decomposition.npz   masks (K, H, W) and components (K, C, H, W) float16, slots (
 overlay.png         the image seen through its label map
 slot_K.png          what slot K paints, as opaque as its mask (RGBA)
 panel.png           all of it in one picture
-info.json           the image's path and how it was decomposed
+info.json           the image's path, how it was decomposed, and which sprite each slot shows, if the model
+                    has sprites (-1: the background, or none)
 ==================  ===========================================================================
 """
 
@@ -114,6 +115,8 @@ def _export(
     with undisturbed(model, path, seed) as device:
         decomposition = model.decompose(image.to(device), **settings)
     info = {"image": str(path.resolve()), "method": type(model).__name__, "seed": seed, **settings}
+    if decomposition.sprite_ids is not None:
+        info["sprites"] = decomposition.sprite_ids[0].tolist()
     folder = folder_for(info, "image", path.stem, out)
     with replacing(folder) as draft:
         draft.mkdir()
