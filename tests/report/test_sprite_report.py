@@ -1,5 +1,6 @@
 """The report on a training of a sprite model."""
 
+import json
 import re
 
 import pytest
@@ -46,6 +47,20 @@ def test_prototypes_have_clusters_and_no_layers(tmp_path):
     model = DTIClustering(image_size=(24, 32), num_sprites=2)
     headings, pictures, _ = read(write_run(tmp_path, model))
     assert headings == ["Scores", "Training", "Sprites", "Clusters", "Reproduce"] and pictures == 2
+
+
+def test_scores_of_classes_stand_beside_the_published_ones(tmp_path):
+    folder = write_run(tmp_path, hand_made(num_layers=1, empty_sprite=False))
+    meta = {"n": 7, "clustering": {"accuracy": 0.875, "nmi": None, "num_classes": 3, "num_clusters": 3}}
+    (folder / "evaluation.json").write_text(json.dumps({"metrics": {}, "meta": meta}))
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {
+        "about": {"published": {"clustering_accuracy": 0.9}}
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    _, _, page = read(folder)
+    row = re.search("<td>Clustering accuracy</td>(.*?)</tr>", page, re.DOTALL).group(1)
+    assert re.findall("<td>(.*?)</td>", row) == ["0.875", "–", "7", "0.9"]
+    assert "<td>Clustering NMI</td><td>–</td>" in page and "num_classes" not in page
 
 
 def test_images_without_sprites(tmp_path):

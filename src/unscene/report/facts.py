@@ -57,6 +57,14 @@ METRICS = {
     "confidence": "Confidence",
     "gap": "Inference gap (nats)",
 }
+CLASS_METRICS = {
+    "semantic_accuracy": "Pixels of the right class",
+    "semantic_class_accuracy": "Pixels of the right class, mean over classes",
+    "semantic_miou": "mIoU of classes",
+    "clustering_accuracy": "Clustering accuracy",
+    "clustering_nmi": "Clustering NMI",
+    "cosegmentation_accuracy": "Cosegmentation accuracy",
+}
 
 
 def facts(config: Mapping[str, Any], evaluation: Mapping[str, Any], run: Run) -> dict[str, str]:
@@ -83,11 +91,21 @@ def facts(config: Mapping[str, Any], evaluation: Mapping[str, Any], run: Run) ->
 def scores(config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of the table: name, mean, std, n measured here, and the published value where the recipe knows one."""
     published = (config.get("about") or {}).get("published") or {}
+    measured, labels = evaluation["metrics"] | _class_scores(evaluation["meta"]), METRICS | CLASS_METRICS
     return [
-        {"name": label, "published": published.get(name), **evaluation["metrics"][name]}
-        for name, label in METRICS.items()
-        if name in evaluation["metrics"]
+        {"name": label, "published": published.get(name), **measured[name]}
+        for name, label in labels.items()
+        if name in measured
     ]
+
+
+def _class_scores(meta: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Those of `unscene evaluate --classes`, counted over all images at once, so that nothing spreads."""
+    return {
+        f"{group}_{name}": {"mean": value, "std": None, "n": meta["n"]}
+        for group in ("semantic", "clustering", "cosegmentation")
+        for name, value in meta.get(group, {}).items()
+    }
 
 
 def _class_name(settings: Mapping[str, Any] | None) -> str | None:
