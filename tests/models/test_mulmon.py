@@ -172,6 +172,20 @@ def coordinates(H, W):
 # ---- the fast version against it ---------------------------------------------------------------------------------
 
 
+def test_before_single_view_steps_one_view_is_observed_and_none_queried():
+    m, batch = model(single_view_steps=3), scenes(dtype=torch.float64)
+    for step in (2, 3):
+        torch.manual_seed(1)
+        fast = m.loss(batch, step)
+        torch.manual_seed(1)
+        viewpoint = batch["viewpoint"] + m.view_noise * torch.randn_like(batch["viewpoint"])
+        observed, queried = m._choose(2, 4, torch.device("cpu"))
+        if step == 2:
+            observed, queried = observed[:, :1], queried[:, :0]
+        torch.testing.assert_close(fast.total, plain_loss(m, batch["image"], viewpoint, observed, queried))
+        assert ("query_nll" in fast.terms) == (step == 3)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -79,6 +79,8 @@ class MulMON(MultiViewModel):
         first_prior: of the first view: the learned belief from which refinement starts, or N(0, I).
         view_in_refinement: the LSTM sees the code of the viewpoint too.
         max_observed: in training 1 to so many views are observed, and at least one is left, if there are two.
+        single_view_steps: before that training step only one view is observed and none queried, so that slots learn to
+            be objects of one image before those of a scene. Not in the paper.
         order: of the views in training.
         query: views to show in training: all that were not observed, or as many of all.
         query_weight: of their negative log likelihood.
@@ -114,6 +116,7 @@ class MulMON(MultiViewModel):
         first_prior: Literal["learned", "normal"] = "learned",
         view_in_refinement: bool = False,
         max_observed: int = 6,
+        single_view_steps: int = 0,
         order: Literal["shuffled", "given"] = "shuffled",
         query: Literal["rest", "all"] = "rest",
         query_weight: float = 1.0,
@@ -135,6 +138,7 @@ class MulMON(MultiViewModel):
         self.likelihood, self.per_channel = Gaussian(likelihood_scale), mixture_event == "channel"
         self.kl, self.first_prior, self.view_in_refinement = kl, first_prior, view_in_refinement
         self.max_observed, self.order, self.view_noise = max_observed, order, view_noise
+        self.single_view_steps = single_view_steps
         self.query, self.query_weight = query, query_weight
         self.lds, self.lds_on_projected, self.recompute = LDS.from_options(lds, num_slots), lds_on_projected, recompute
 
@@ -179,12 +183,12 @@ class MulMON(MultiViewModel):
         negative log likelihood of the queried views, mean over these; both in nats per view, mean over scenes.
 
         The terms ``nll`` and ``kl``, and with the prior ``lds`` its penalty, are those of the last iteration on the
-        last observed view; ``query_nll`` is that of the queried ones. ``step`` is not used.
+        last observed view; ``query_nll`` is that of the queried ones. ``step`` counts for ``single_view_steps`` only.
         """
         image, viewpoint = self._checked(batch["image"], batch.get("viewpoint"))
         if self.training:
             viewpoint = viewpoint + self.view_noise * torch.randn_like(viewpoint)
-        observed, queried = self._choose(*viewpoint.shape[:2], viewpoint.device)
+        observed, queried = self._choose(*viewpoint.shape[:2], viewpoint.device, alone=step < self.single_view_steps)
         prepared, belief, total = self.decoder.prepare(self.image_size), self._start(len(image), self.num_slots), 0.0
         views = _take(image, observed).unbind(1), _take(viewpoint, observed).unbind(1)
         for i, (weight, *seen) in enumerate(zip(rising_weights(observed.shape[1]), *views, strict=True)):
@@ -450,15 +454,17 @@ class MulMON(MultiViewModel):
     def _prior(self, belief: Tensor, first: bool) -> Tensor:
         return torch.zeros_like(belief) if first and self.first_prior == "normal" else belief
 
-    def _choose(self, batch_size: int, num_views: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Indices of the views to observe, in their order, and of those to query: (B, L) and (B, V - L)."""
+    def _choose(
+        self, batch_size: int, num_views: int, device: torch.device, alone: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Indices of the views to observe, in their order, and of those to query: (B, L) and (B, V - L), or 1 and 0."""
         num_observed = int(torch.randint(1, max(min(self.max_observed, num_views - 1), 1) + 1, ()))
         if self.order == "shuffled":
             order = _permutations(batch_size, num_views, device)
         else:
             order = torch.arange(num_views, device=device).expand(batch_size, -1)
         queried = order if self.query == "rest" else _permutations(batch_size, num_views, device)
-        return order[:, :num_observed], queried[:, num_observed:]
+        return (order[:, :1], order[:, :0]) if alone else (order[:, :num_observed], queried[:, num_observed:])
 
     def _show(
         self, mean: Tensor, viewpoint: Tensor, size: tuple[int, int], scale: Tensor | None = None
