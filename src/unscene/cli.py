@@ -440,8 +440,8 @@ def _run(args: list[str]) -> None:
         "report": report,
         "recipes": recipes,
         "data": Group(
-            "Make, convert and look at datasets.",
-            {"generate": data.generate, "convert": data.convert, "inspect": data.inspect},
+            "Make, check, convert and look at datasets.",
+            {"generate": data.generate, "verify": data.verify, "convert": data.convert, "inspect": data.inspect},
         ),
     }
     parser = Parser(prog="unscene", description="Unsupervised scene decomposition: images and videos in, objects out.")

@@ -11,6 +11,8 @@ A *Scenes* batch is a plain dict of tensors (one sample of a dataset is the same
 ``visibility``  (B, N) bool: is the object with id i visible?
 ``viewpoint``   (B, V, P)
 ``collision``   (B, T, H, W) bool: where objects collide; only from datasets that are asked for it
+``camera``      (B, [T or V,] 4, 4) from the camera's axes (right, down, forward) to the world's; rendered data
+``background``  (B, [T,] H, W) which part of the background a pixel shows; rooms only
 ==============  =============================================================================
 
 Only ``image`` is always there. Labels are for evaluation; no training code may read them.

@@ -1,4 +1,4 @@
-"""`unscene data generate | convert | inspect`."""
+"""`unscene data generate | verify | convert | inspect`."""
 
 from __future__ import annotations
 
@@ -6,45 +6,112 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unscene.commands.output import check_figure_path, write_figure
+from unscene.errors import InputError
 from unscene.files import write_json
-from unscene.progress import progress
+from unscene.progress import Countdown, progress
 
 
 def generate(
-    dataset: str,
-    out: Path,
+    dataset: list[str],
     *,
+    out: Path | None = None,
     count: int | None = None,
     train: int = 60_000,
     val: int = 320,
     test: int = 320,
+    seed: int | None = None,
+    shard: str | None = None,
+    processes: int | None = None,
     options: dict[str, Any] | None = None,
 ) -> None:
-    """Draw a synthetic dataset and store it as HDF5.
+    """Draw a synthetic dataset and store it: as one HDF5 file, or in a folder, part by part.
+
+    A folder is filled by several processes and machines; the same command goes on where it was stopped or killed.
 
     Args:
         dataset: tetrominoes, shapes, signs, multi_dsprites, bouncing_balls, orbit, or with its variant:
-            multi_dsprites/binarized.
-        out: the HDF5 file.
+            multi_dsprites/binarized; behind it the file or folder, unless --out names that.
+        out: an HDF5 file (.h5, .hdf5), or a folder.
         count: scenes in all, of which 80 % go to train and 10 % each to val and test, in place of the next three.
         train: scenes in that split; 0 leaves it out.
         val: likewise.
         test: likewise.
-        options: of the generator, such as --options.seed 1.
+        seed: of the scenes; by default 0.
+        shard: i/n, such as 0/4, of n machines that draw this dataset, each with another i from 0 on, into a folder that
+            they share, or into folders that are copied into one.
+        processes: that draw at once, for a folder; by default one per core.
+        options: of the generator, such as --options.variant 6-8.
     """
     from unscene.data import open_dataset, save_hdf5
 
+    name, target = _name_and_target(dataset, out)
     if count is not None:
         val = test = count // 10
         train = count - val - test
-    sizes = {"train": train, "val": val, "test": test}
-    splits = {
-        split: open_dataset(dataset, split, num_scenes=num_scenes, **(options or {}))
-        for split, num_scenes in sizes.items()
-        if num_scenes != 0
-    }
-    save_hdf5(splits, out, progress)
-    print(out)
+    sizes = {split: size for split, size in {"train": train, "val": val, "test": test}.items() if size != 0}
+    options = (options or {}) | ({} if seed is None else {"seed": seed})
+    if target.suffix not in (".h5", ".hdf5"):
+        _generate_folder(name, target, sizes, options, shard, processes)
+        return
+    if shard is not None or processes is not None:
+        raise InputError(f"{target} is written by one process; name a folder for --shard and --processes")
+    save_hdf5(
+        {split: open_dataset(name, split, num_scenes=size, **options) for split, size in sizes.items()},
+        target,
+        progress,
+    )
+    print(target)
+
+
+def _name_and_target(dataset: list[str], out: Path | None) -> tuple[str, Path]:
+    """The two things that generate needs, however they were given."""
+    name, *targets = [*dataset, *([] if out is None else [out])]
+    if len(targets) != 1:
+        raise InputError(f"generate needs a dataset and one file or folder, found {name} and {len(targets)} of these")
+    return name, Path(targets[0])
+
+
+def _generate_folder(
+    name: str, root: Path, sizes: dict[str, int], options: dict[str, Any], shard: str | None, processes: int | None
+) -> None:
+    from unscene.data import save_shards
+
+    manifest = save_shards(
+        name,
+        root,
+        sizes,
+        options=options,
+        shard=shard or "0/1",
+        processes=processes,
+        progress=Countdown("drawing:"),
+    )
+    there = sum(record.scenes for record in manifest.parts.values())
+    print(f"{root}: {there} of {sum(manifest.splits.values())} scenes")
+
+
+def verify(root: Path, *, redraw: int = 0, json: Path | None = None) -> None:
+    """Check a generated folder: every part readable, complete, and with the pixels and labels that were stored.
+
+    Args:
+        root: folder that `unscene data generate` has filled.
+        redraw: also draw so many of its scenes again, equally spaced over all, and compare their pixels.
+        json: also write what was found to this file.
+    """
+    from unscene.data import verify_shards
+
+    found = verify_shards(root, redraw, Countdown("reading parts:"))
+    if json is not None:
+        write_json(found.to_json(), json)
+    for fault in found.faults:
+        print(fault)
+    if found.faults:
+        raise InputError(
+            f"{root} has {len(found.faults)} faults; delete the parts that are named and run `unscene data generate` "
+            "as before"
+        )
+    splits = ", ".join(f"{split} {scenes}" for split, scenes in found.scenes.items())
+    redrawn = f"; {found.redrawn} drawn again, the same" if redraw else ""
+    print(f"complete: {sum(found.scenes.values())} scenes ({splits}) in {found.parts} parts{redrawn}")
 
 
 def convert(

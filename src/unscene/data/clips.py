@@ -12,7 +12,7 @@ from unscene.data.dataset import SceneDataset
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
-PER_FRAME = ("image", "mask", "collision")  # what has an axis T after that of the batch
+PER_FRAME = ("image", "mask", "collision", "background", "camera")  # what has an axis T after that of the batch
 
 
 @runtime_checkable

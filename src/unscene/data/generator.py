@@ -29,7 +29,7 @@ class Draws:
     def __init__(self, keys: np.ndarray, used: int = 0) -> None:
         self.keys, self.used = keys, used  # (B,) uint64; draws made so far, the same for all B scenes
 
-    def __getitem__(self, scenes: np.ndarray) -> Draws:
+    def __getitem__(self, scenes: np.ndarray | list[int]) -> Draws:
         """The draws of some of the scenes, going on from here: for rejection sampling."""
         return Draws(self.keys[scenes], self.used)
 
@@ -49,7 +49,8 @@ class Draws:
 class GeneratedScenes(SceneDataset):
     """Scenes drawn on demand; scene i is a pure function of (class, seed, split, i).
 
-    A subclass implements `generate(draws)`. The splits are independent random streams.
+    A subclass implements `generate(draws)`, and `provenance` and `files` where scenes that are stored need them. The
+    splits are independent random streams.
     ``grayscale`` turns RGB images into their Rec. 601 luma (`to_grayscale`).
     Raises InputError if ``num_scenes`` is below 1 or ``split`` is unknown.
     """
@@ -83,6 +84,17 @@ class GeneratedScenes(SceneDataset):
     @abstractmethod
     def generate(self, draws: Draws) -> Scenes:
         """One scene per key of ``draws``."""
+
+    def provenance(self) -> dict[str, str]:
+        """What else the pixels depend on, by name: a renderer with its version, a denoiser."""
+        return {}
+
+    def files(self, index: int, scene: Scenes) -> dict[str, bytes]:
+        """What is stored beside scene ``index``, such as annotations: {path in the folder of the data set: content}.
+
+        ``scene`` is ``self[index]``.
+        """
+        return {}
 
 
 def assemble(image: np.ndarray, mask: np.ndarray, factors: dict[str, np.ndarray]) -> Scenes:

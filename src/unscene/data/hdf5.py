@@ -9,6 +9,7 @@ Our layout, version 1 (file attributes ``layout`` = "unscene" and ``version``), 
 ``visibility``      (S, N) bool
 ``viewpoint``       (S, V, P)
 ``collision``       (S, T, H, W) bool, one compressed chunk per scene
+any other name      (S, ...), what else the data has; ``background`` like ``mask``
 ==================  ======================================================================
 
 The release of Emami et al. (2021, https://github.com/pemami4911/EfficientMORL) has groups train, val and
@@ -35,7 +36,7 @@ from unscene.files import replacing
 from unscene.scenes import Scenes
 
 LAYOUT, VERSION = "unscene", 1
-PER_PIXEL, UNCHANGED = ("image", "mask", "collision"), ("mask", "visibility", "viewpoint", "collision")
+PER_PIXEL = ("image", "mask", "collision", "background")
 CLEVR_SHAPE = (240, 320, 3)  # the release keeps CLEVR uncropped
 
 
@@ -90,7 +91,7 @@ def _write_split(group: h5py.Group, dataset: SceneDataset) -> Iterator[int]:
     """Write it batch by batch; yields the number of scenes written."""
     done, total = 0, len(dataset)
     for indices, batch in batches(dataset, total):
-        for name, array in _to_arrays(batch).items():
+        for name, array in to_arrays(batch).items():
             if name not in group:
                 packed = {"chunks": (1, *array.shape[1:]), "compression": "gzip"} if name in PER_PIXEL else {}
                 group.create_dataset(name, shape=(total, *array.shape[1:]), dtype=array.dtype, **packed)
@@ -98,10 +99,10 @@ def _write_split(group: h5py.Group, dataset: SceneDataset) -> Iterator[int]:
         yield (done := indices.stop)
 
 
-def _to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
+def to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
     """What is stored of a batch, by its name within the group of the split."""
     arrays = {f"factors/{name}": factor.numpy() for name, factor in scenes.get("factors", {}).items()}
-    arrays |= {name: scenes[name].numpy() for name in UNCHANGED if name in scenes}
+    arrays |= {name: value.numpy() for name, value in scenes.items() if name not in ("image", "factors")}
     if "mask" in arrays:
         if arrays["mask"].min() < 0 or arrays["mask"].max() > 255:
             raise InputError("a label map has ids outside 0 to 255, which HDF5 files here cannot hold; renumber them")
@@ -112,9 +113,8 @@ def _to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
 class HDF5Scenes(SceneDataset):
     """The scenes of one split of an HDF5 file, images or videos.
 
-    Yields what the file has of ``image``, ``mask``, ``factors``, ``visibility``, ``viewpoint``, ``collision``; of the
-    EfficientMORL release ``image``, ``mask`` and ``factors`` ({name: ...}, or {"factors": ...} if they are
-    one array). CLEVR in that release is 240 x 320 and goes through `crop_clevr`.
+    Yields what the file has; of the EfficientMORL release ``image``, ``mask`` and ``factors`` ({name: ...}, or
+    {"factors": ...} if they are one array). CLEVR in that release is 240 x 320 and goes through `crop_clevr`.
     ``splits`` {name: number of scenes} lists all of the file.
     Raises InputError if the file is missing, no HDF5, truncated, of no known layout, or lacks the split.
     """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from importlib import import_module
 from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from unscene.data.bouncing_balls import BouncingBalls
 from unscene.data.class_folder import ClassFolder
@@ -13,9 +14,11 @@ from unscene.data.clevrer import CLEVRER, is_clevrer
 from unscene.data.dataset import SceneDataset
 from unscene.data.filtered import FilteredScenes
 from unscene.data.folder import ImageFolder
+from unscene.data.generator import GeneratedScenes
 from unscene.data.gqn import GQNScenes, is_gqn
 from unscene.data.hdf5 import HDF5Scenes
 from unscene.data.idx import IDXScenes, is_idx
+from unscene.data.manifest import has_manifest
 from unscene.data.multi_dsprites import MultiDSprites
 from unscene.data.multi_object import LAYOUTS
 from unscene.data.multi_view import MultiViewScenes, is_multi_view
@@ -23,6 +26,7 @@ from unscene.data.orbit import OrbitScenes
 from unscene.data.paired_folder import PairedFolder, is_paired_folder
 from unscene.data.rnem_hdf5 import RNEMScenes, is_rnem
 from unscene.data.shapes import Shapes
+from unscene.data.sharded import ShardedScenes
 from unscene.data.signs import Signs
 from unscene.data.sprite_folder import SpriteFolder, is_sprite_folder
 from unscene.data.svhn import SVHN, is_svhn
@@ -35,13 +39,26 @@ from unscene.data.view_folder import ViewFolder
 from unscene.data.views import Views  # noqa: F401  wraps any of these; recipes find it by its name where this is imported
 from unscene.errors import InputError
 
-GENERATORS = {
+
+class Preset(NamedTuple):
+    """A generator that is imported only when it is asked for, and options that go with its name."""
+
+    place: str  # module:class, below unscene.data
+    options: dict[str, Any] = {}
+
+
+GENERATORS: dict[str, type[GeneratedScenes] | Preset] = {
     "tetrominoes": Tetrominoes,
     "multi_dsprites": MultiDSprites,
     "shapes": Shapes,
     "signs": Signs,
     "bouncing_balls": BouncingBalls,
     "orbit": OrbitScenes,
+    "clevr": Preset("rendering.clevr:CLEVR"),
+    "clevr6": Preset("rendering.clevr:CLEVR", {"most": 6}),
+    "objects_room": Preset("rendering.objects_room:ObjectsRoom"),
+    "objects_room_flight": Preset("rendering.objects_room_flights:ObjectsRoomFlights"),
+    "clevrer_like": Preset("rendering.clevrer_like:CLEVRERLike"),
 }
 READERS = ((is_svhn, SVHN), (is_idx, IDXScenes), (is_sprite_folder, SpriteFolder))  # of what is known by its names
 NUM_TEST = 320  # scenes of a generator to evaluate on, as in IODINE's experiments
@@ -53,6 +70,7 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
     - a generator: ``tetrominoes``, ``shapes``, ``signs``, ``multi_dsprites``, ``bouncing_balls``, ``orbit`` or with its
       variant, such as ``multi_dsprites/binarized`` or ``bouncing_balls/6-8``; 60,000 scenes or 50,000 videos for
       training, else 320, unless ``num_scenes`` is given;
+    - a folder of scenes that `unscene data generate` has made, known by its manifest (`ShardedScenes`);
     - a folder of MulMON's multi-view scenes, known by its index (`MultiViewScenes`);
     - files and folders of GQN's scenes (`GQNScenes`), known by the members of .h5 files and by official names;
     - an .h5 or .hdf5 file (`HDF5Scenes`, or `RNEMScenes` if it is one of those);
@@ -80,13 +98,36 @@ def open_dataset(source: str | Path, split: str | None = "test", **options: Any)
     return _build(FilteredScenes, dataset, min_objects=num_objects, max_objects=num_objects)
 
 
+def find_generator(source: str) -> tuple[type[GeneratedScenes], dict[str, Any]]:
+    """The class, and the options that go with its name: of ``multi_dsprites/binarized`` its variant.
+
+    Raises InputError if ``source`` is no generator.
+    """
+    name, _, variant = source.partition("/")
+    if name not in GENERATORS:
+        raise InputError(f"there is no generator {source!r}; choose one of {', '.join(GENERATORS)}")
+    found = GENERATORS[name]
+    if isinstance(found, Preset):
+        module, _, kind = found.place.partition(":")
+        found, options = getattr(import_module(f"unscene.data.{module}"), kind), found.options
+    else:
+        options = {}
+    return found, options | ({"variant": variant} if variant else {})
+
+
+def open_generator(source: str, split: str, **options: Any) -> GeneratedScenes:
+    """The scenes of a generator, also where a file or folder has its name."""
+    kind, preset = find_generator(source)
+    return _build(kind, split=split, **preset | options)
+
+
 def _open(source: str | Path, split: str | None, options: dict[str, Any]) -> SceneDataset:
     path = Path(source)
-    generator, _, variant = str(source).partition("/")
-    if generator in GENERATORS and not path.exists():
+    if str(source).partition("/")[0] in GENERATORS and not path.exists():
         options = ({} if split == "train" else {"num_scenes": NUM_TEST}) | options
-        options |= {"variant": variant} if variant else {}
-        return _build(GENERATORS[generator], split=split or "test", **options)
+        return open_generator(str(source), split or "test", **options)
+    if has_manifest(path):
+        return _build(ShardedScenes, path, split=split or "test", **options)
     if path.is_dir() and is_multi_view(path):
         return _build(MultiViewScenes, path, split=split or "test", **options)
     if is_gqn(path):

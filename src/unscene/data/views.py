@@ -13,7 +13,7 @@ from unscene.data.dataset import SceneDataset
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
-PER_VIEW = ("image", "mask", "viewpoint")  # what has an axis V after that of the batch
+PER_VIEW = ("image", "mask", "viewpoint", "camera")  # what has an axis V after that of the batch
 
 
 @runtime_checkable
