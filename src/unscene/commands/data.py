@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ def generate(
     *,
     out: Path | None = None,
     count: int | None = None,
-    train: int = 60_000,
+    train: int | None = None,
     val: int = 320,
     test: int = 320,
     seed: int | None = None,
@@ -30,11 +31,12 @@ def generate(
 
     Args:
         dataset: tetrominoes, shapes, signs, multi_dsprites, bouncing_balls, orbit, or with its variant:
-            multi_dsprites/binarized; behind it the file or folder, unless --out names that.
+            multi_dsprites/binarized; rendered with the extra render: clevr, clevr6, cle_mv, shapes_mv, objects_room,
+            objects_room_flight, clevrer_like; behind it the file or folder, unless --out names that.
         out: an HDF5 file (.h5, .hdf5), or a folder.
         count: scenes in all, of which 80 % go to train and 10 % each to val and test, in place of the next three.
-        train: scenes in that split; 0 leaves it out.
-        val: likewise.
+        train: scenes in that split; 0 leaves it out; by default as many as the dataset has.
+        val: likewise, by default 320.
         test: likewise.
         seed: of the scenes; by default 0.
         shard: i/n, such as 0/4, of n machines that draw this dataset, each with another i from 0 on, into a folder that
@@ -43,8 +45,11 @@ def generate(
         options: of the generator, such as --options.variant 6-8.
     """
     from unscene.data import open_dataset, save_hdf5
+    from unscene.data.open import default_scenes
 
     name, target = _name_and_target(dataset, out)
+    if train is None:
+        train = default_scenes(name)
     if count is not None:
         val = test = count // 10
         train = count - val - test
@@ -75,7 +80,12 @@ def _generate_folder(
     name: str, root: Path, sizes: dict[str, int], options: dict[str, Any], shard: str | None, processes: int | None
 ) -> None:
     from unscene.data import save_shards
+    from unscene.data.open import open_generator
+    from unscene.data.rendering.probe import SCALAR, fallback_notice
 
+    made_with = open_generator(name, "train", **options | {"num_scenes": 1}).provenance()
+    if made_with.get("variant") == SCALAR and "variant" not in options:
+        print(fallback_notice(), file=sys.stderr)
     manifest = save_shards(
         name,
         root,

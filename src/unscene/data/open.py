@@ -115,6 +115,12 @@ def find_generator(source: str) -> tuple[type[GeneratedScenes], dict[str, Any]]:
     return found, options | ({"variant": variant} if variant else {})
 
 
+def default_scenes(source: str) -> int:
+    """How many scenes for training a generator has unless told otherwise."""
+    kind, preset = find_generator(source)
+    return preset.get("num_scenes", inspect.signature(kind).parameters["num_scenes"].default)
+
+
 def open_generator(source: str, split: str, **options: Any) -> GeneratedScenes:
     """The scenes of a generator, also where a file or folder has its name."""
     kind, preset = find_generator(source)

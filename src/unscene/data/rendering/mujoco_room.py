@@ -83,7 +83,7 @@ class Room:
 
     def describe(self) -> dict[str, str]:
         """What the pixels depend on."""
-        return {"renderer": "mujoco", "version": self._mujoco.__version__, "opengl": describe_gl()}
+        return {"renderer": f"mujoco {self._mujoco.__version__}", "opengl": describe_gl()}
 
     def furnish(self, furniture: Furniture) -> None:
         """Paint the room and put the objects into it."""

@@ -1,0 +1,28 @@
+"""The renderers by name; their packages are imported when they are first used."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from unscene.data.rendering.stage import Pictures, Stage
+from unscene.errors import InputError
+
+
+@runtime_checkable
+class Renderer(Protocol):
+    """What the datasets need of a renderer."""
+
+    def render(self, stage: Stage) -> Pictures:
+        """Images and label maps of all cameras."""
+
+    def describe(self) -> dict[str, str]:
+        """What the pixels depend on, apart from the stage."""
+
+
+def open_renderer(name: str, samples: int, denoise: bool, variant: str) -> Renderer:
+    """InputError for an unknown name, for unusable options and where the package is missing."""
+    if name != "mitsuba":
+        raise InputError(f"unknown renderer {name!r}; there is only mitsuba")
+    from unscene.data.rendering.mitsuba import MitsubaRenderer
+
+    return MitsubaRenderer(samples, denoise, variant)
