@@ -56,6 +56,8 @@ GENERATORS: dict[str, type[GeneratedScenes] | Preset] = {
     "orbit": OrbitScenes,
     "clevr": Preset("rendering.clevr:CLEVR"),
     "clevr6": Preset("rendering.clevr:CLEVR", {"most": 6}),
+    "cle_mv": Preset("rendering.cle_mv:CLEVRViews"),
+    "shapes_mv": Preset("rendering.shapes_mv:ShapesViews"),
     "objects_room": Preset("rendering.objects_room:ObjectsRoom"),
     "objects_room_flight": Preset("rendering.objects_room_flights:ObjectsRoomFlights"),
     "clevrer_like": Preset("rendering.clevrer_like:CLEVRERLike"),

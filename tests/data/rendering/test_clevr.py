@@ -131,8 +131,7 @@ def test_every_object_has_200_pixels_in_the_frame(layouts):
 def test_objects_stand_on_the_ground(scenes):
     factors = scenes["factors"]
     there = factors["size"] > 0
-    radius = torch.tensor([0.0, 0.7, 0.35])[factors["size"].long()]
-    expected = torch.where(factors["shape"] == 1, radius / 2**0.5, radius)
+    expected = torch.tensor([0.0, 0.7, 0.35])[factors["size"].long()]
     torch.testing.assert_close(factors["z"], expected, rtol=0, atol=1e-6)
     assert all(not value[~there].any() for value in factors.values())
     assert not there[:, 0].any() and (there[:, 1:].sum(1) >= 3).all()

@@ -40,14 +40,16 @@ class CLEVR(GeneratedScenes):
     rubber, 2 metal; ``shape`` 1 cube, 2 sphere, 3 cylinder; ``color`` 1 gray, 2 red, 3 blue, 4 green, 5 brown, 6
     purple, 7 cyan, 8 yellow.
 
-    ``samples`` per pixel, ``denoise`` and ``variant`` are the renderer's, see `MitsubaRenderer`.
+    ``samples`` per pixel, ``denoise`` and ``variant`` are the renderer's, see `MitsubaRenderer`; ``renderer`` "blender"
+    draws with CLEVR's own scene files in the folder ``assets``, see `BlenderRenderer`.
     Raises InputError for no scenes, for numbers of objects outside of 1 to 10, for another ``image_size`` and for
     options that the renderer does not take.
 
     Source: CLEVR (Johnson et al., 2017) and its generator, CLEVR with masks (Kabra et al., 2019). Not faithful: with
     Mitsuba, meshes, materials and the ground's shape are our own, and the lamps' powers are such that the mean pixel
     is CLEVR's. What the bytes of size, material, shape and color mean is documented for no official file; here it is
-    the order of the generator's own lists. A cube keeps the same distance as what is round, whichever came first.
+    the order of the generator's own lists. ``rotation`` is the angle that the picture shows, while the generator hands
+    its degrees to Blender as radians.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class CLEVR(GeneratedScenes):
         denoise: bool = True,
         renderer: str = "mitsuba",
         variant: str = "auto",
+        assets: str | None = None,
         grayscale: bool = False,
     ) -> None:
         super().__init__(num_scenes, seed, split, grayscale)
@@ -69,7 +72,7 @@ class CLEVR(GeneratedScenes):
             raise InputError(f"cannot draw {fewest} to {most} objects; set 1 <= fewest <= most <= {MOST}")
         self.image_size = _check_size(image_size)
         self.fewest, self.most = fewest, most
-        self._options = (renderer, samples, denoise, variant)
+        self._options = (renderer, samples, denoise, variant, assets)
         self._renderer  # noqa: B018 (so that what it does not take, or lacks, is said now)
 
     @cached_property

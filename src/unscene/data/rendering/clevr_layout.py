@@ -17,7 +17,7 @@ from unscene.data.solids import HALF_EDGE, Solid
 
 SHAPES = ("cube", "sphere", "cylinder")
 MATERIALS = ("rubber", "metal")
-SIZES = {"large": 0.7, "small": 0.35}  # radius, and half the height; of cubes half the diagonal of a side
+SIZES = {"large": 0.7, "small": 0.35}  # radius, and half the height; of cubes half the edge
 COLORS = {
     **{"gray": (87, 87, 87), "red": (173, 35, 35), "blue": (42, 75, 215), "green": (29, 105, 20)},
     **{"brown": (129, 74, 25), "purple": (129, 38, 192), "cyan": (41, 208, 208), "yellow": (255, 238, 51)},
@@ -30,6 +30,7 @@ CAMERA = np.array([7.48, -6.51, 5.34])
 LAMPS = np.array([[6.45, -2.91, 4.26], [-4.67, -4.01, 3.01], [-1.17, 2.65, 5.82]])  # key, fill, back
 CAMERA_JITTER, LAMP_JITTER = 0.5, 1.0  # along each axis, to both sides
 MESHES = {"cube": meshes.cube, "sphere": meshes.sphere, "cylinder": meshes.cylinder}
+UNIT = (float(HALF_EDGE), 1.0, 1.0)  # half the height of a `Solid` of size 1
 Factors = dict[str, np.ndarray]  # of the objects of one scene, (n, ...)
 
 
@@ -80,21 +81,20 @@ def _furnish(draws: Draws, count: int, camera: np.ndarray) -> Factors | None:
     centres = place(draws, radius, reach=REACH, gap=GAP, margin=MARGIN, front=front)
     if centres is None:
         return None
-    height = np.where(factors["shape"] == 1 + SHAPES.index("cube"), HALF_EDGE, 1) * radius
-    return factors | {"rotation": rotation, "position": np.concatenate([centres, height[:, None]], axis=1)}
+    return factors | {"rotation": rotation, "position": np.concatenate([centres, radius[:, None]], axis=1)}
 
 
 def _solids(factors: Factors) -> list[Solid]:
     sizes = list(SIZES.values())
     columns = (factors[name] for name in ("shape", "size", "position", "rotation"))
     return [
-        Solid(SHAPES[shape - 1], sizes[size - 1], position, math.radians(rotation), np.zeros(3))
+        Solid(SHAPES[shape - 1], sizes[size - 1] / UNIT[shape - 1], position, math.radians(rotation), np.zeros(3))
         for shape, size, position, rotation in zip(*columns, strict=True)
     ]
 
 
 def _pose(solid: Solid) -> Float[np.ndarray, "4 4"]:
-    scale = solid.size * (HALF_EDGE if solid.shape == "cube" else 1)
+    scale = solid.size * UNIT[SHAPES.index(solid.shape)]
     cos, sin = scale * math.cos(solid.turn), scale * math.sin(solid.turn)
     pose = np.diag([0.0, 0.0, scale, 1.0])
     pose[:2, :2] = [[cos, -sin], [sin, cos]]

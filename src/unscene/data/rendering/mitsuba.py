@@ -23,6 +23,7 @@ BRIGHTEST = 4.0  # of a sample, white being 1: a path that meets a lamp in a mir
 TILE = 32  # pixels a side; left to itself it depends on the number of threads, and the noise with it
 DEPTH = 6  # longest path, in edges
 MOST = 255  # things, in a label map of bytes
+SMALL = 100  # pixels a side; of smaller images the denoiser blurs the edges, unless it has four pixels for each
 LABEL = "thing"  # what the shapes of things are called, before their number
 
 
@@ -61,7 +62,8 @@ class MitsubaRenderer:
         light = self._light(mi, scene, stage)
         if self.denoiser:
             light = np.stack([denoise(view) for view in light])
-        return Pictures(_to_bytes(light), _labels(mi, scene, stage.cameras))
+        light = _shrink(light, light.shape[1] // stage.cameras[0].height)
+        return Pictures(to_bytes(light), _labels(mi, scene, stage.cameras))
 
     def labels(self, stage: Stage) -> UInt8[np.ndarray, "V H W"]:
         """The label maps of `render` alone, which are far cheaper."""
@@ -69,16 +71,19 @@ class MitsubaRenderer:
         return _labels(mi, _load(mi, stage), stage.cameras)
 
     def _light(self, mi: Any, scene: Any, stage: Stage) -> np.ndarray:
-        """(V, H, W, 3). Every sample is a pixel of one large film, so that it can be clamped."""
+        """(V, H, W, 3), or for denoising small images (V, 2 H, 2 W, 3).
+
+        Every sample is a pixel of one large film, so that it can be clamped.
+        """
         side, passes = _split(self.samples)
         sensor = _sensor(mi, stage.cameras, side)
         integrator = mi.load_dict({"type": "path", "max_depth": DEPTH, "block_size": TILE})
-        first, seed = stage.cameras[0], _seed(stage)
-        light = np.zeros((len(stage.cameras), first.height, first.width, 3), np.float32)
+        first, seed, light = stage.cameras[0], noise_seed(stage), 0.0
+        fine = 2 if self.denoiser and side % 2 == 0 and min(first.height, first.width) < SMALL else 1
         for k in range(passes):
             samples = np.array(mi.render(scene, sensor=sensor, integrator=integrator, seed=(seed + k) % 2**32))
-            samples = samples.reshape(first.height, side, len(stage.cameras), first.width, side, 3)
-            light += np.minimum(samples, BRIGHTEST).mean(axis=(1, 4)).swapaxes(0, 1) / passes
+            samples = samples.reshape(side * first.height, len(stage.cameras), side * first.width, 3).swapaxes(0, 1)
+            light = light + _shrink(np.minimum(samples, BRIGHTEST), side // fine) / passes
         return light
 
 
@@ -190,11 +195,17 @@ def _first_shapes(mi: Any, scene: Any, camera: Camera) -> np.ndarray:
     return index.reshape(camera.height, camera.width)
 
 
-def _seed(stage: Stage) -> int:
+def noise_seed(stage: Stage) -> int:
     """Of the noise: another one for every stage, the same for the same."""
     numbers = [stage.lamps, *(camera.location for camera in stage.cameras), *(thing.pose for thing in stage.things)]
     rounded = np.concatenate([np.ravel(part) for part in numbers]).round(3) + 0.0  # which makes -0 a 0
     return zlib.crc32(rounded.tobytes())
+
+
+def _shrink(light: np.ndarray, side: int) -> np.ndarray:
+    """The means of side x side pixels, of (V, H, W, 3)."""
+    views, height, width, _ = light.shape
+    return light.reshape(views, height // side, side, width // side, side, 3).mean(axis=(2, 4))
 
 
 def _split(samples: int) -> tuple[int, int]:
@@ -203,7 +214,7 @@ def _split(samples: int) -> tuple[int, int]:
     return side, samples // side**2
 
 
-def _to_bytes(light: np.ndarray) -> UInt8[np.ndarray, "V H W 3"]:
+def to_bytes(light: np.ndarray) -> UInt8[np.ndarray, "V H W 3"]:
     """Linear light by the curve of sRGB."""
     light = light.clip(0, 1)
     curve = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from unscene.data.rendering.stage import Pictures, Stage
@@ -19,10 +20,19 @@ class Renderer(Protocol):
         """What the pixels depend on, apart from the stage."""
 
 
-def open_renderer(name: str, samples: int, denoise: bool, variant: str) -> Renderer:
-    """InputError for an unknown name, for unusable options and where the package is missing."""
+def open_renderer(name: str, samples: int, denoise: bool, variant: str, assets: str | Path | None = None) -> Renderer:
+    """InputError for an unknown name, for unusable options and where the package is missing.
+
+    ``assets`` is the folder of CLEVR's scene files, which blender needs, and mitsuba does not.
+    """
+    if name == "blender":
+        from unscene.data.rendering.blender import BlenderRenderer
+
+        return BlenderRenderer(assets, samples, denoise, variant)
     if name != "mitsuba":
-        raise InputError(f"unknown renderer {name!r}; there is only mitsuba")
+        raise InputError(f"unknown renderer {name!r}; there is only mitsuba, and for CLEVR blender")
+    if assets is not None:
+        raise InputError(f"assets is {assets}, but only the renderer blender takes them; set renderer to blender")
     from unscene.data.rendering.mitsuba import MitsubaRenderer
 
     return MitsubaRenderer(samples, denoise, variant)

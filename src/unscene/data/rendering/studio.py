@@ -15,7 +15,7 @@ Plugin = dict[str, Any]  # what Mitsuba's load_dict takes
 
 SKY = 0.05  # radiance, gray
 GROUND = 0.8  # reflectance
-FLOOR_RADIUS = 60.0
+FLOOR_RADIUS = 200.0
 MATERIALS = ("rubber", "metal")  # of things
 LAMP_SIDE, SUN_SIDE = 0.5, 5.0
 SUN = np.array([11.66, -6.63, 25.82])
