@@ -114,3 +114,16 @@ def test_several_processes(capsys, tmp_path):
     assert main(["data", "generate", "shapes", folder, "--count", "60", "--processes", "2"]) == 0
     assert capsys.readouterr() == (f"{folder}: 60 of 60 scenes\n", "")
     assert main(["data", "verify", folder, "--redraw", "20"]) == 0
+
+
+def test_options_of_rendered_data_have_names_of_their_own(capsys, tmp_path):
+    folder = str(tmp_path / "a")
+    refused = fails_with(
+        capsys, "data", "generate", "clevr", folder, "--renderer", "blender", "--assets", str(tmp_path)
+    )
+    assert "blend" in refused and str(tmp_path) in refused
+    refused = fails_with(capsys, "data", "generate", "shapes_mv", folder, "--meshes", str(tmp_path))
+    assert f"{tmp_path} has no .ply or .obj files" in refused
+    assert "Tetrominoes has no option 'meshes'" in fails_with(
+        capsys, "data", "generate", "tetrominoes", folder, "--meshes", str(tmp_path)
+    )

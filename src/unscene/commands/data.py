@@ -23,6 +23,9 @@ def generate(
     seed: int | None = None,
     shard: str | None = None,
     processes: int | None = None,
+    renderer: str | None = None,
+    assets: str | None = None,
+    meshes: str | None = None,
     options: dict[str, Any] | None = None,
 ) -> None:
     """Draw a synthetic dataset and store it: as one HDF5 file, or in a folder, part by part.
@@ -42,6 +45,9 @@ def generate(
         shard: i/n, such as 0/4, of n machines that draw this dataset, each with another i from 0 on, into a folder that
             they share, or into folders that are copied into one.
         processes: that draw at once, for a folder; by default one per core.
+        renderer: of clevr and clevr6: mitsuba or blender.
+        assets: the folder of CLEVR's scene files, for blender.
+        meshes: a folder of PLY or OBJ files, whose shapes shapes_mv then has.
         options: of the generator, such as --options.variant 6-8.
     """
     from unscene.data import open_dataset, save_hdf5
@@ -54,7 +60,8 @@ def generate(
         val = test = count // 10
         train = count - val - test
     sizes = {split: size for split, size in {"train": train, "val": val, "test": test}.items() if size != 0}
-    options = (options or {}) | ({} if seed is None else {"seed": seed})
+    named = {"seed": seed, "renderer": renderer, "assets": assets, "meshes": meshes}
+    options = (options or {}) | {option: value for option, value in named.items() if value is not None}
     if target.suffix not in (".h5", ".hdf5"):
         _generate_folder(name, target, sizes, options, shard, processes)
         return
