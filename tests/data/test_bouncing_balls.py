@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from unscene.data.bouncing_balls import BouncingBalls, collision_masks, draw_discs
+from unscene.data.bouncing_balls import BouncingBalls, collision_masks, draw_discs, palette
 from unscene.data.preprocess import to_grayscale
 from unscene.errors import InputError
 
@@ -241,3 +241,21 @@ def test_collision_masks_are_wider_discs_after_a_contact(four):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         BouncingBalls(**options)
+
+
+def test_shuffled_colors_differ_between_videos_and_are_those_of_the_factors():
+    batch = BouncingBalls(50, variant="6-8", frames=2, colors=8, shuffled=True).batch(range(50))
+    color, there = batch["factors"]["color"], batch["factors"]["radius"] > 0
+    assert (color[~there] == 0).all()
+    known = torch.from_numpy(palette(8, False))[1:]
+    dealt = (color[:, 1:, None] == known).all(-1).float()  # (B, ball, colour)
+    assert (dealt.sum(2) == there[:, 1:]).all() and (dealt.sum(1) <= 1).all()
+    assert (dealt.mean(0) > 0.02).all()  # every ball has had every colour
+    pixels = batch["image"].movedim(2, -1)
+    rows = torch.arange(50)[:, None, None, None].expand_as(batch["mask"])
+    assert torch.equal(pixels, color[rows, batch["mask"].long()])
+
+
+def test_shuffled_white_balls_stay_white():
+    image = BouncingBalls(2, frames=1, shuffled=True).batch(range(2))["image"]
+    assert set(image.unique().tolist()) == {0.0, 1.0}

@@ -66,7 +66,8 @@ class BouncingBalls(GeneratedScenes):
     that stands still at a random place and hides the balls behind it; they move as if it were not there.
 
     ``colors`` None: white balls; 8: the ball with id i has the i-th of eight colours; 4: the i-th of the first
-    four, which then repeat (in PROVIDE's test of more balls than in training).
+    four, which then repeat (in PROVIDE's test of more balls than in training). With ``shuffled`` every video deals the
+    eight anew: with fixed ones a slot need not see a ball to know its colour.
 
     ``image`` (B, T, 3, 64, 64), (B, T, 1, 64, 64) with ``grayscale``; ``mask`` (B, T, 64, 64) uint8, where two
     balls overlap in a collision the larger id. ``factors`` of the N = 1 + (largest number of) balls, 0 for the
@@ -101,6 +102,7 @@ class BouncingBalls(GeneratedScenes):
         grayscale: bool = False,
         collisions: bool = False,
         image_size: int = SIZE,
+        shuffled: bool = False,
     ) -> None:
         if variant not in VARIANTS:
             raise InputError(f"unknown variant {variant!r} of bouncing balls; choose one of {', '.join(VARIANTS)}")
@@ -114,7 +116,7 @@ class BouncingBalls(GeneratedScenes):
         self.image_size = image_size
         self.variant, self.num_frames, self._variant = variant, frames, VARIANTS[variant]
         self.collisions = collisions
-        self._palette = palette(colors, grayscale)[: self._variant.most + 1]
+        self._palette, self.shuffled = palette(colors, grayscale), shuffled
 
     def generate(self, draws: Draws) -> Scenes:
         return self._film(draws, [0] * len(draws.keys), self.num_frames)
@@ -124,6 +126,7 @@ class BouncingBalls(GeneratedScenes):
         return self._film(self.draws(indices), starts, frames)
 
     def _film(self, draws: Draws, starts: Sequence[int], frames: int) -> Scenes:
+        color_ids = self._deal(draws)
         balls, corner = _throw(draws, self._variant)
         tracks = balls.run(max(starts) + frames)
         # each (T, ..., n, B) -> (B, n, T, ...), of the frames wanted
@@ -140,13 +143,21 @@ class BouncingBalls(GeneratedScenes):
         mask = draw_discs(factors["position"], factors["radius"])
         if corner is not None:
             mask[_hidden(corner)[:, None].repeat(frames, 1)] = 0
-        factors["color"] = self._palette[1:] * (factors["radius"] > 0)[..., None]
+        factors["color"] = self._palette[color_ids[:, 1:]] * (factors["radius"] > 0)[..., None]
         image = np.empty((*mask.shape[:2], self._palette.shape[1], SIZE, SIZE), dtype=np.float32)
+        shown = color_ids[scene[..., None, None], mask] if self.shuffled else mask
         for channel, level in enumerate(self._palette.T):
-            image[:, :, channel] = level[mask]
+            image[:, :, channel] = level[shown]
         scenes = assemble(image, mask, factors)
         scenes |= {"collision": collision_masks(scenes)} if self.collisions else {}
         return scenes if self.image_size == SIZE else shrink(scenes, SIZE // self.image_size)
+
+    def _deal(self, draws: Draws) -> np.ndarray:
+        """Positions in the palette (B, N) of the background's and the balls' colours."""
+        order = np.arange(1, len(self._palette))[None].repeat(len(draws.keys), 0)
+        if self.shuffled:
+            order = 1 + draws.uniform(order.shape[1]).argsort(1)
+        return np.insert(order, 0, 0, axis=1)[:, : self._variant.most + 1]
 
 
 def shrink(scenes: Scenes, factor: int) -> Scenes:
