@@ -244,15 +244,15 @@ def test_bad_options_are_refused(options, message):
 
 
 def test_shuffled_colors_differ_between_videos_and_are_those_of_the_factors():
-    batch = BouncingBalls(50, variant="6-8", frames=2, colors=8, shuffled=True).batch(range(50))
+    batch = BouncingBalls(200, variant="6-8", frames=1, colors=8, shuffled=True).batch(range(200))
     color, there = batch["factors"]["color"], batch["factors"]["radius"] > 0
     assert (color[~there] == 0).all()
     known = torch.from_numpy(palette(8, False))[1:]
     dealt = (color[:, 1:, None] == known).all(-1).float()  # (B, ball, colour)
     assert (dealt.sum(2) == there[:, 1:]).all() and (dealt.sum(1) <= 1).all()
-    assert (dealt.mean(0) > 0.02).all()  # every ball has had every colour
+    assert (dealt.mean(0) > 0).all()  # every ball has had every colour
     pixels = batch["image"].movedim(2, -1)
-    rows = torch.arange(50)[:, None, None, None].expand_as(batch["mask"])
+    rows = torch.arange(200)[:, None, None, None].expand_as(batch["mask"])
     assert torch.equal(pixels, color[rows, batch["mask"].long()])
 
 
