@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/demo
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench bench-render clean
 
 help:
 	@echo "make demo   train IODINE for some minutes and write an HTML report"
 	@echo "make test   lint and run all tests"
 	@echo "make bench  speed and memory beside a plain implementation (half an hour)"
+	@echo "make bench-render  speed of rendered datasets (ten minutes)"
 	@echo "make clean  remove .venv"
 
 .venv/ready: pyproject.toml constraints.txt
@@ -32,6 +33,9 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/bench_provide.py --json benchmarks/results-video.json
 	$(BIN)/python benchmarks/bench_models.py --json benchmarks/results-models.json
 	$(BIN)/python benchmarks/bench_sprites.py --json benchmarks/results-sprites.json
+
+bench-render: .venv/ready
+	$(BIN)/python benchmarks/bench_render.py --json benchmarks/results-render.json
 
 clean:
 	rm -rf .venv

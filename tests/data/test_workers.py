@@ -18,14 +18,14 @@ from unscene.errors import InputError
 def test_every_job_is_done_once_by_processes_of_one_thread(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("LP_NUM_THREADS", raising=False)
-    reports = []
+    reports, handler = [], signal.getsignal(signal.SIGINT)
     run_jobs(toy_work.log, [(str(tmp_path), i) for i in range(20)], 2, reports.append)
     done = {int(path.name): path.read_text().split() for path in tmp_path.iterdir()}
     assert done.keys() == set(range(20)) and sum(reports) == 40
     pids, threads = zip(*done.values(), strict=True)
     assert str(os.getpid()) not in pids and set(threads) == {"1"}
     assert os.environ["OMP_NUM_THREADS"] == "7" and "LP_NUM_THREADS" not in os.environ
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     assert multiprocessing.active_children() == []
 
 
@@ -59,9 +59,10 @@ def test_a_failure_ends_all(kind, error, message):
 def lingering(folder):
     """A process whose two workers have begun to work; they would last for minutes."""
     script = """
-import toy_work
+import signal, toy_work
 from unscene.data.workers import run_jobs
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs inherit as ignored
     run_jobs(toy_work.linger, [0, 1], 2, print)
 """
     (folder / "script.py").write_text(script)

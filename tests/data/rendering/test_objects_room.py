@@ -325,7 +325,7 @@ def test_splits_and_seeds_share_no_scene():
 
 
 ELSEWHERE = """
-import os, hashlib
+import os, hashlib, torch
 import mujoco  # before MUJOCO_GL is set
 from unscene.data.rendering.objects_room import ObjectsRoom
 def digest():
@@ -333,6 +333,7 @@ def digest():
     return hashlib.sha256(batch["image"].numpy().tobytes() + batch["mask"].numpy().tobytes()).hexdigest()
 print(digest(), flush=True)
 if os.fork() == 0:
+    torch.set_num_threads(1)  # as a DataLoader's workers do: torch's own threads do not outlive a fork
     print(digest(), flush=True)
     os._exit(0)
 os.wait()
