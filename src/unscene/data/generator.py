@@ -115,6 +115,11 @@ def assemble(image: np.ndarray, mask: np.ndarray, factors: dict[str, np.ndarray]
     }
 
 
+def pad_objects(factors: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """Factors {name: (n, ...)} of one scene's objects as (count, ...), 0 for those that it does not have."""
+    return {name: np.pad(v, [(0, count - len(v)), *[(0, 0)] * (v.ndim - 1)]) for name, v in factors.items()}
+
+
 def _prepend_zero(value: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros_like(value[:, :1]), value], axis=1)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from unscene.data.generator import Draws, GeneratedScenes, assemble
+from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
 from unscene.data.rendering.camera import camera_to_world, project
 from unscene.data.rendering.clevr_layout import TANGENT, Layout, arrange, frame, things
 from unscene.data.rendering.renderers import Renderer, open_renderer
@@ -91,8 +91,8 @@ class CLEVR(GeneratedScenes):
         ]
         image = np.concatenate([picture.image for picture in pictures]).transpose(0, 3, 1, 2)
         mask = np.concatenate([picture.mask for picture in pictures])
-        rows = [_official(layout) for layout in layouts]
-        factors = {name: np.stack([_pad(row[name], self.most) for row in rows]) for name in rows[0]}
+        rows = [pad_objects(_official(layout), self.most) for layout in layouts]
+        factors = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         poses = np.stack([camera_to_world(camera) for camera in cameras]).astype(np.float32)
         scenes = assemble(np.ascontiguousarray(image, np.float32) / 255, mask, factors)
         return scenes | {"camera": torch.from_numpy(poses)}
@@ -112,10 +112,6 @@ def _official(layout: Layout) -> dict[str, np.ndarray]:
     lengths |= {"rotation": layout.factors["rotation"]}
     factors = {name: value.astype(np.float32) for name, value in lengths.items()}
     return factors | {name: layout.factors[name].astype(np.uint8) for name in ("size", "material", "shape", "color")}
-
-
-def _pad(rows: np.ndarray, count: int) -> np.ndarray:
-    return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
 
 
 def _check_size(image_size: Sequence[int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import torch
 
 from unscene.data.clevrer import SPLITS
 from unscene.data.clevrer_annotations import CATEGORIES
-from unscene.data.generator import Draws, GeneratedScenes, assemble
+from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
 from unscene.data.preprocess import to_grayscale
 from unscene.data.rendering.camera import camera_to_world
 from unscene.data.rendering.clevrer_physics import Contact, Tracks, simulate
@@ -147,7 +147,7 @@ def _factors(start: Start, tracks: Tracks, frames: range, camera: Camera, most: 
     values |= {name: motion[name][:, when].astype(np.float32) for name in MOTION}
     shapes = outlines(start, tracks.location[:, when], tracks.angle[:, when])
     values["inside"] = np.stack([in_picture(camera, points).any(-1) for points in shapes])
-    return {name: np.pad(v, [(0, most - len(v)), *[(0, 0)] * (v.ndim - 1)]) for name, v in values.items()}
+    return pad_objects(values, most)
 
 
 def _table(contacts: Sequence[Contact]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from unscene.data.clips import visible_ids
-from unscene.data.generator import Draws, GeneratedScenes, assemble
+from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
 from unscene.data.rendering.camera import camera_to_world, project
 from unscene.data.rendering.renderers import Renderer, open_renderer
 from unscene.data.rendering.stage import Stage
@@ -72,8 +72,8 @@ class MeshViews(GeneratedScenes):
         ]
         image = np.stack([picture.image for picture in pictures]).transpose(0, 1, 4, 2, 3)
         mask = np.stack([picture.mask for picture in pictures])
-        rows = [self._official(layout) for layout in layouts]
-        factors = {name: np.stack([_pad(row[name], self.most) for row in rows]) for name in rows[0]}
+        rows = [pad_objects(self._official(layout), self.most) for layout in layouts]
+        factors = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
         scenes = assemble(np.ascontiguousarray(image, np.float32) / 255, mask, factors)
         shown = visible_ids(scenes["mask"].flatten(0, 1), 1 + self.most)
         cameras = {"viewpoint": normalise_cameras(self._locations), "camera": self._poses}
@@ -95,7 +95,3 @@ class MeshViews(GeneratedScenes):
         factors = {name: value.astype(np.float32) for name, value in lengths.items()}
         kinds = ("shape", "size", "material", "color")
         return {name: layout.factors[name].astype(np.uint8) for name in kinds} | factors
-
-
-def _pad(rows: np.ndarray, count: int) -> np.ndarray:
-    return np.concatenate([rows, np.zeros((count - len(rows), *rows.shape[1:]), rows.dtype)])
