@@ -6,16 +6,20 @@ RUN ?= runs/demo
 .PHONY: help demo test lint bench bench-render clean
 
 help:
-	@echo "make demo   train IODINE for some minutes and write an HTML report"
-	@echo "make test   lint and run all tests"
-	@echo "make bench  speed and memory beside a plain implementation (half an hour)"
+	@echo "make demo          train IODINE for some minutes and write an HTML report"
+	@echo "make test          lint and run all tests"
+	@echo "make bench         speed and memory beside a plain implementation (half an hour)"
 	@echo "make bench-render  speed of rendered datasets (ten minutes)"
-	@echo "make clean  remove .venv"
+	@echo "make clean         remove .venv"
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("unscene needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/render: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,render]'
 	touch $@
 
 demo: .venv/ready
@@ -25,7 +29,7 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-test: lint
+test: lint .venv/render
 	$(BIN)/python -m pytest -n 2
 
 bench: .venv/ready
@@ -34,7 +38,7 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/bench_models.py --json benchmarks/results-models.json
 	$(BIN)/python benchmarks/bench_sprites.py --json benchmarks/results-sprites.json
 
-bench-render: .venv/ready
+bench-render: .venv/render
 	$(BIN)/python benchmarks/bench_render.py --json benchmarks/results-render.json
 
 clean:
