@@ -2,10 +2,10 @@
 
     python benchmarks/bench_render.py [--datasets clevr6 ...] [--seconds 60] [--processes N] [--json FILE]
 
-Each dataset is generated into a temporary folder in two steps: first one part for each process, which costs the start
-of processes and renderer, then, going on in the same folder, so many more parts as take about ``--seconds``. Reported
-are the seconds and the CPU seconds (of all processes) per scene of the second step, less the start, and what 10,000
-scenes would take. The goals are those of the design, for two idle cores.
+Each dataset is generated into a temporary folder in steps that go on where the last one ended, each of four times as
+many scenes, until one takes half of ``--seconds``. Reported are its seconds and CPU seconds (of all processes) per
+scene, less the start of processes and renderer, which is measured with one scene, and what 10,000 scenes would take.
+The goals are those of the design, for two idle cores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from typing import Any
 from measuring import device_name, print_table
 from unscene.data import save_shards
 from unscene.data.open import open_generator
-from unscene.data.shards import MOST_SCENES
 
 GOALS = {  # seconds per scene
     "clevr6": 0.15,  # 10,000 in 25 minutes; with llvm in 15
@@ -59,16 +58,16 @@ def measured(name: str, processes: int, seconds: float) -> dict[str, Any]:
     """One row of the table; seconds are per scene."""
     options = OPTIONS.get(name, {})
 
-    def generate(folder: str, count: int) -> None:
-        save_shards(name, folder, {"train": count}, options=options, processes=processes)
+    def generate(folder: str, count: int) -> tuple[float, float]:
+        return timed(lambda: save_shards(name, folder, {"train": count}, options=options, processes=processes))
 
     with tempfile.TemporaryDirectory() as folder:
-        start = timed(lambda: generate(f"{folder}/start", 1))  # and the time for this one scene
-        few = processes * MOST_SCENES if start[0] < 2 else processes
-        first = timed(lambda: generate(f"{folder}/all", few))
-        each = max((first[0] - start[0]) / few, 1e-4)
-        count = max(few, round(seconds / each / few) * few)
-        wall, cpu = (a - b for a, b in zip(timed(lambda: generate(f"{folder}/all", few + count)), start, strict=True))
+        start = generate(f"{folder}/start", 1)  # and the time for this one scene
+        done, count, wall = 0, processes, 0.0
+        while wall < seconds / 2:
+            done, count = done + count, 4 * count
+            both = generate(f"{folder}/all", done + count)
+            wall, cpu = both[0] - start[0], both[1] - start[1]
     scale = WHOLE_VIDEO if "frames" in options else 1.0
     provenance = open_generator(name, "train", num_scenes=1, **options).provenance()
     return {
@@ -82,7 +81,7 @@ def measured(name: str, processes: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def timed(run: Callable[[], None]) -> tuple[float, float]:
+def timed(run: Callable[[], object]) -> tuple[float, float]:
     """Seconds, and CPU seconds of this process and those that it has ended."""
     wall, cpu = time.perf_counter(), cpu_seconds()
     run()

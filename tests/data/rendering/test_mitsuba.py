@@ -208,3 +208,17 @@ def test_bad_input(renderer):
     crowd = stage((thing(SOLIDS[0]),) * 256)
     with pytest.raises(InputError, match="the stage has 256 things, and a label map room for 255; take some away"):
         renderer.render(crowd)
+
+
+def test_rays_that_are_not_cast_meet_nothing(renderer, monkeypatch):
+    """Also of things at the border, and of one that reaches behind the camera."""
+    plain = stage()
+    few = renderer.labels(plain)
+    behind = plain._replace(things=(plain.things[0]._replace(pose=np.diag([30.0, 30.0, 0.1, 1.0])), *plain.things))
+    few_behind = renderer.labels(behind)
+    monkeypatch.setattr(
+        "unscene.data.rendering.mitsuba._near_things", lambda camera, _: np.ones((camera.height, camera.width), bool)
+    )
+    np.testing.assert_array_equal(few, renderer.labels(plain))
+    np.testing.assert_array_equal(few_behind, renderer.labels(behind))
+    assert few.any() and not few.all() and (few_behind == 1).any()

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from unscene.data.rendering import studio
-from unscene.data.rendering.camera import camera_to_world, pixel_rays
+from unscene.data.rendering.camera import camera_to_world, pixel_rays, project
 from unscene.data.rendering.denoise import denoise, denoiser_name
 from unscene.data.rendering.probe import LLVM, choose_variant
 from unscene.data.rendering.stage import Camera, Mesh, Pictures, Stage, Thing
@@ -63,12 +63,12 @@ class MitsubaRenderer:
         if self.denoiser:
             light = np.stack([denoise(view) for view in light])
         light = _shrink(light, light.shape[1] // stage.cameras[0].height)
-        return Pictures(to_bytes(light), _labels(mi, scene, stage.cameras))
+        return Pictures(to_bytes(light), _labels(mi, scene, stage))
 
     def labels(self, stage: Stage) -> UInt8[np.ndarray, "V H W"]:
         """The label maps of `render` alone, which are far cheaper."""
         mi = _mitsuba(self.variant)
-        return _labels(mi, _load(mi, stage), stage.cameras)
+        return _labels(mi, _load(mi, stage), stage)
 
     def _light(self, mi: Any, scene: Any, stage: Stage) -> np.ndarray:
         """(V, H, W, 3), or for denoising small images (V, 2 H, 2 W, 3).
@@ -170,29 +170,45 @@ def _film(width: int, height: int) -> dict[str, Any]:
     return {"type": "hdrfilm", "pixel_format": "rgb", "component_format": "float32"} | size
 
 
-def _labels(mi: Any, scene: Any, cameras: tuple[Camera, ...]) -> UInt8[np.ndarray, "V H W"]:
-    """Which thing a ray through the pixel's centre meets.
+def _labels(mi: Any, scene: Any, stage: Stage) -> UInt8[np.ndarray, "V H W"]:
+    """Which thing a ray through the pixel's centre meets; only rays that pass near one are cast.
 
     Mitsuba's own output of shape indices counts differently in every variant, averages them, and takes longer.
     """
     names = [shape.id() for shape in scene.shapes()]
     labels = [int(name.removeprefix(LABEL)) if name.startswith(LABEL) else 0 for name in [*names, "sky"]]
-    indices = [_first_shapes(mi, scene, camera) for camera in cameras]
-    return np.array(labels, np.uint8)[np.stack(indices)]
+    maps = np.zeros((len(stage.cameras), stage.cameras[0].height, stage.cameras[0].width), np.uint8)
+    for view, camera in zip(maps, stage.cameras, strict=True):
+        near = _near_things(camera, stage.things)
+        view[near] = np.array(labels, np.uint8)[_first_shapes(mi, scene, camera, near)]
+    return maps
 
 
-def _first_shapes(mi: Any, scene: Any, camera: Camera) -> np.ndarray:
-    """(H, W): the position among the scene's shapes, -1 for none."""
-    rays = pixel_rays(camera)
-    rays = (rays / np.linalg.norm(rays, axis=-1, keepdims=True)).reshape(-1, 3)
+def _near_things(camera: Camera, things: tuple[Thing, ...]) -> Bool[np.ndarray, "H W"]:
+    """The pixels within the rectangles around the things' boxes; all, if a box reaches behind the camera."""
+    near = np.zeros((camera.height, camera.width), bool)
+    for mesh, pose, *_ in things:
+        low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+        corners = low + (high - low) * list(np.ndindex(2, 2, 2))
+        columns, rows, depth = project(camera, corners @ pose[:3, :3].T + pose[:3, 3]).T
+        if depth.min() <= 0:
+            return np.ones_like(near)
+        near[tuple(slice(max(int(x.min()), 0), max(int(x.max()) + 1, 0)) for x in (rows, columns))] = True
+    return near
+
+
+def _first_shapes(mi: Any, scene: Any, camera: Camera, where: Bool[np.ndarray, "H W"]) -> Int[np.ndarray, " n"]:
+    """For the rays through n pixels the position among the scene's shapes, -1 for none."""
+    rays = pixel_rays(camera)[where]
+    rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
     origin, intersect = mi.ScalarPoint3f(camera.location.tolist()), scene.ray_intersect_preliminary
     if mi.variant().startswith("scalar"):
         hits = [intersect(mi.Ray3f(origin, mi.ScalarVector3f(*ray))) for ray in rays.tolist()]
-        index = np.array([hit.shape_index if hit.is_valid() else -1 for hit in hits])
+        index = np.array([hit.shape_index if hit.is_valid() else -1 for hit in hits], int)
     else:
         hit = intersect(mi.Ray3f(mi.Point3f(origin), mi.Vector3f(rays.T.astype(np.float32))))
         index = np.where(np.array(hit.is_valid()), np.array(hit.shape_index).astype(int), -1)
-    return index.reshape(camera.height, camera.width)
+    return index
 
 
 def noise_seed(stage: Stage) -> int:
