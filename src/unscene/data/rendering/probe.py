@@ -46,7 +46,10 @@ def fallback_notice() -> str | None:
     """One sentence for who could render faster; None where llvm works."""
     if llvm_works():
         return None
-    return f"rendering with Mitsuba's scalar variant; with LLVM 19 (set {LIBRARY} to its library) it takes less time"
+    return (
+        "rendering with Mitsuba's scalar variant; llvm takes half the time and needs LLVM 19: "
+        f'pip install "unscene[render-llvm]", or set {LIBRARY} to its library'
+    )
 
 
 @lru_cache
