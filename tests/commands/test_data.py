@@ -8,6 +8,7 @@ from PIL import Image
 
 from unscene.cli import main
 from unscene.data import BouncingBalls, HDF5Scenes, ShardedScenes, Tetrominoes, shards
+from unscene.data.rendering.probe import llvm_works
 
 
 def fails_with(capsys, *arguments):
@@ -127,3 +128,17 @@ def test_options_of_rendered_data_have_names_of_their_own(capsys, tmp_path):
     assert "Tetrominoes has no option 'meshes'" in fails_with(
         capsys, "data", "generate", "tetrominoes", folder, "--meshes", str(tmp_path)
     )
+
+
+@pytest.mark.parametrize("target", ["a", "a.h5"])
+def test_one_line_says_that_the_slower_renderer_draws(capsys, tmp_path, monkeypatch, target):
+    monkeypatch.setenv("UNSCENE_LLVM_WORKS", "0")
+    llvm_works.cache_clear()
+    small = ["--options.image_size", "[12, 12]", "--options.samples", "1", "--count", "1"]
+    one = ["--processes", "1"] if target == "a" else []
+    try:
+        assert main(["data", "generate", "clevr6", str(tmp_path / target), *small, *one]) == 0
+    finally:
+        llvm_works.cache_clear()
+    notice = "rendering with Mitsuba's scalar variant; llvm takes half the time"
+    assert capsys.readouterr().err.startswith(notice)

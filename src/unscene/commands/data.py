@@ -62,6 +62,7 @@ def generate(
     sizes = {split: size for split, size in {"train": train, "val": val, "test": test}.items() if size != 0}
     named = {"seed": seed, "renderer": renderer, "assets": assets, "meshes": meshes}
     options = (options or {}) | {option: value for option, value in named.items() if value is not None}
+    _notice(name, options)
     if target.suffix not in (".h5", ".hdf5"):
         _generate_folder(name, target, sizes, options, shard, processes)
         return
@@ -83,16 +84,21 @@ def _name_and_target(dataset: list[str], out: Path | None) -> tuple[str, Path]:
     return name, Path(targets[0])
 
 
-def _generate_folder(
-    name: str, root: Path, sizes: dict[str, int], options: dict[str, Any], shard: str | None, processes: int | None
-) -> None:
-    from unscene.data import save_shards
+def _notice(name: str, options: dict[str, Any]) -> None:
+    """Say so if the renderer that it chose itself is the slower one."""
     from unscene.data.open import open_generator
     from unscene.data.rendering.probe import SCALAR, fallback_notice
 
     made_with = open_generator(name, "train", **options | {"num_scenes": 1}).provenance()
     if made_with.get("variant") == SCALAR and "variant" not in options:
         print(fallback_notice(), file=sys.stderr)
+
+
+def _generate_folder(
+    name: str, root: Path, sizes: dict[str, int], options: dict[str, Any], shard: str | None, processes: int | None
+) -> None:
+    from unscene.data import save_shards
+
     manifest = save_shards(
         name,
         root,
