@@ -29,9 +29,10 @@ class PlainPROVIDE(nn.Module):
         rows = m.initial_posterior.expand(B * m.num_slots, -1)
         z_first = self.sample(rows, torch.randn_like(rows.chunk(2, 1)[0]))
         h_time = c_time = rows.new_zeros(len(rows), m.head.in_features)
-        total = 0.0
+        total, posterior = 0.0, rows
         for f in range(T):
-            posterior, h_ref, c_ref = rows, torch.zeros_like(h_time), torch.zeros_like(c_time)
+            posterior = posterior if m.start == "previous" else rows
+            h_ref, c_ref = torch.zeros_like(h_time), torch.zeros_like(c_time)
             decodes = m.iterations if m.grid == "full" else max(m.iterations - f, 2)
             for i in range(decodes):
                 noise = torch.randn_like(rows.chunk(2, 1)[0]) if i > 0 or m.resample else None

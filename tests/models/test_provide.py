@@ -39,6 +39,7 @@ def video(frames=3, batch=2):
         {"conditional": False, "grid": "full", "step_weight": "frame"},
         {"resample": True, "mask_posterior": "log_likelihood", "recompute": True, "truncate": 9},
         {"code_norm": True, "shortcut": True, "step_weight": "refined"},
+        {"start": "previous", "resample": True},
         {"mask_gradient": "logits", "initialisation": "strong"},
         {"decoder_octaves": 2, "decoder_strides": (1, 1, 2), "refinement_stride": 2, "refinement_pool": 1},
     ],
@@ -143,6 +144,20 @@ def test_loss_counts_its_decodes(monkeypatch):
     monkeypatch.setattr(model.decoder, "forward", lambda *inputs: calls.append(0) or forward(*inputs))
     model.loss({"image": video(4)})
     assert len(calls) == 18
+
+
+def test_frames_start_where_the_one_before_ended():
+    model, x = small(start="previous", resample=True), video(4, 1)
+    opened, opening = [], model._opening
+    model._opening = lambda rows, before: opened.append((before, opening(rows, before))) or opened[-1][1]
+    with torch.no_grad():
+        model.decompose(x)
+        list(model.stream(x.unbind(1), horizon=2))
+    for run in (opened[:4], opened[4:10]):
+        (first, learned), *later = run
+        assert first is None and torch.equal(learned, model._posterior(3))
+        assert all(start is before and not torch.equal(before, learned) for before, start in later)
+    assert not torch.equal(opened[1][1], opened[2][1])
 
 
 def test_kl_is_zero_where_posterior_equals_prior():

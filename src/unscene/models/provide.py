@@ -104,6 +104,8 @@ class PROVIDE(VideoModel):
         prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
         resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
+        start: where the posterior of a later frame starts: at the "learned" one of every frame, or at that of the frame
+            before, "previous", by which slots keep their objects although samples are drawn anew. Not in the paper.
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
@@ -151,6 +153,7 @@ class PROVIDE(VideoModel):
         prior_logvar: Literal["softplus", "linear"] = "softplus",
         mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
         resample: bool = False,
+        start: Literal["learned", "previous"] = "learned",
         predict_z: Literal["first", "prior_mean"] = "first",
         features: Literal["none", "squeeze"] = "none",
         feature_weights: str | None = None,
@@ -173,7 +176,8 @@ class PROVIDE(VideoModel):
         self.num_slots, self.iterations = num_slots, iterations
         self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
         self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
-        self.grid, self.conditional, self.step_weight, self.resample = grid, conditional, step_weight, resample
+        self.grid, self.conditional, self.step_weight = grid, conditional, step_weight
+        self.resample, self.start = resample, start
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
         self.lds, self.code_norm = LDS.from_options(lds, num_slots), code_norm
         self.mask_gradient = mask_gradient
@@ -223,12 +227,13 @@ class PROVIDE(VideoModel):
         """
         video = self._checked(batch["image"], "B, T, C, H, W", "video")
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
-        prepared, total, last = self.decoder.prepare(self.image_size), 0.0, []
+        prepared, total, last, posterior = self.decoder.prepare(self.image_size), 0.0, [], None
         for f, image in enumerate(video.unbind(1)):
             if self.truncate and f and f % self.truncate == 0:
-                hidden, cell = hidden.detach(), cell.detach()
+                hidden, cell, posterior = hidden.detach(), cell.detach(), posterior.detach()
             frame = self._frame(image, hidden, cell, prepared)
-            posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
+            posterior = self._opening(len(hidden), posterior)
+            hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             num_decodes = self.num_decodes(f)
             for i in range(num_decodes):
                 state = (posterior, hidden, cell, first if i == 0 and not self.resample else None)
@@ -258,7 +263,8 @@ class PROVIDE(VideoModel):
             image = self._checked(image)
             if state is None:
                 with torch.inference_mode(False):  # so that a graph can begin at the sample
-                    first, state = self._first_sample(len(image) * num_slots), self._start(len(image), num_slots)
+                    first = self._first_sample(len(image) * num_slots)
+                    state = (None, *self._start(len(image), num_slots))
             decomposition, state = self._observe(image, f, first, *state, prepared)
             yield decomposition
         if state is None:
@@ -273,29 +279,41 @@ class PROVIDE(VideoModel):
 
     # ---- one frame ---------------------------------------------------------------------------------------------
 
-    def _observe(self, image: Tensor, f: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
-        """The Decomposition of frame ``f`` and the temporal state behind it."""
+    def _observe(
+        self,
+        image: Tensor,
+        f: int,
+        first: Tensor,
+        before: Tensor | None,
+        hidden: Tensor,
+        cell: Tensor,
+        prepared: Sequence[Tensor],
+    ):
+        """The Decomposition of frame ``f``, and what follows on ``before``: its posterior and the temporal state."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
             frame = self._frame(image, hidden, cell, prepared)
-            posterior, hidden, cell = self._posterior(len(hidden)), torch.zeros_like(hidden), torch.zeros_like(cell)
+            posterior = self._opening(len(hidden), before)
+            hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
                 guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
                 if i < self.iterations - 1:
                     posterior, hidden, cell = self._refine(frame, guess, hidden, cell)
-            return self._decomposition(guess, *guess.posterior.chunk(2, 1)), (hidden, cell)
+            return self._decomposition(guess, *guess.posterior.chunk(2, 1)), (posterior, hidden, cell)
 
     @torch.no_grad()
-    def _imagine(self, batch_size: int, first: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]):
-        """The next frame, and the temporal state behind it; one decode, one update without gradient inputs."""
+    def _imagine(
+        self, batch_size: int, first: Tensor, before: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
+    ):
+        """The next frame, and what follows on it; one decode, one update without gradient inputs."""
         z = first if self.predict_z == "first" else self._prior(hidden)[0]
         means, mask_logits = self._decode(z, hidden, batch_size, prepared)
         image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
-        frame, posterior = self._frame(image, hidden, cell, prepared), self._posterior(len(hidden))
+        frame, posterior = self._frame(image, hidden, cell, prepared), self._opening(len(hidden), before)
         mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
         _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
-        return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), state
+        return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), (posterior, *state)
 
     def _iterate(self, frame: Frame, state: Sequence[Tensor | None], update: bool):
         """Loss terms of one decode, then the posterior and LSTM state that follow."""
@@ -433,6 +451,10 @@ class PROVIDE(VideoModel):
     def _adapt(self, nll: Tensor) -> None:
         """The code's rule for colour: a weight for the next batch from the last loss of this one."""
         self.beta = torch.where(nll > 600, 300.0, torch.where(nll > 200, 100.0, self.beta)).to(self.beta)
+
+    def _opening(self, rows: int, before: Tensor | None) -> Float[Tensor, "N P"]:
+        """The posterior with which a frame starts, given that of the frame before, if there was one."""
+        return self._posterior(rows) if before is None or self.start == "learned" else before
 
     def _posterior(self, rows: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(rows, -1)
