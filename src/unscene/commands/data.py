@@ -89,8 +89,10 @@ def _notice(name: str, options: dict[str, Any]) -> None:
     from unscene.data.open import open_generator
     from unscene.data.rendering.probe import SCALAR, fallback_notice
 
+    if "variant" in options:
+        return
     made_with = open_generator(name, "train", **options | {"num_scenes": 1}).provenance()
-    if made_with.get("variant") == SCALAR and "variant" not in options:
+    if made_with.get("variant") == SCALAR:
         print(fallback_notice(), file=sys.stderr)
 
 

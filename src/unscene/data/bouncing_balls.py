@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unscene.data.ball_physics import Balls
-from unscene.data.generator import Draws, GeneratedScenes, assemble
+from unscene.data.generator import Draws, GeneratedVideos, assemble
 from unscene.data.preprocess import LUMA
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -51,7 +51,7 @@ VARIANTS = {
 }
 
 
-class BouncingBalls(GeneratedScenes):
+class BouncingBalls(GeneratedVideos):
     """Videos of balls on black that bounce off each other and the border, without gravity and friction.
 
     ============  =====  =======================================  ========================
@@ -117,13 +117,6 @@ class BouncingBalls(GeneratedScenes):
         self.variant, self.num_frames, self._variant = variant, frames, VARIANTS[variant]
         self.collisions = collisions
         self._palette, self.shuffled = palette(colors, grayscale), shuffled
-
-    def generate(self, draws: Draws) -> Scenes:
-        return self._film(draws, [0] * len(draws.keys), self.num_frames)
-
-    def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
-        """``frames`` frames of each of the videos from its ``starts`` on: as cut from `batch`, but only these drawn."""
-        return self._film(self.draws(indices), starts, frames)
 
     def _film(self, draws: Draws, starts: Sequence[int], frames: int) -> Scenes:
         color_ids = self._deal(draws)

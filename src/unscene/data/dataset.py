@@ -39,6 +39,20 @@ class SceneDataset(Dataset, ABC):
         return self.batch(indices)
 
 
+class StoredScenes(SceneDataset):
+    """The scenes of one of several splits that are stored; a subclass sets ``split`` and ``_sizes``, of all of them."""
+
+    split: str
+    _sizes: dict[str, int]
+
+    def __len__(self) -> int:
+        return self._sizes[self.split]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        return self._sizes
+
+
 def collate(samples: Scenes | Sequence[Scenes]) -> Scenes:
     """Stack samples to a batch; a batch (from `SceneDataset.__getitems__`) passes through."""
     if isinstance(samples, dict):

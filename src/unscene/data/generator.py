@@ -72,14 +72,17 @@ class GeneratedScenes(SceneDataset):
         return dict.fromkeys(SPLITS)
 
     def batch(self, indices: Sequence[int]) -> Scenes:
-        scenes = self.generate(self.draws(indices))
-        if self.grayscale and scenes["image"].shape[-3] == 3:
-            scenes["image"] = to_grayscale(scenes["image"])
-        return scenes
+        return self._colored(self.generate(self.draws(indices)))
 
     def draws(self, indices: Sequence[int]) -> Draws:
         """The random numbers of the scenes ``indices``."""
         return Draws(_mix(np.asarray(indices).astype(np.uint64) * GAMMA + self._stream))
+
+    def _colored(self, scenes: Scenes) -> Scenes:
+        """In gray if that was asked for."""
+        if self.grayscale and scenes["image"].shape[-3] == 3:
+            scenes["image"] = to_grayscale(scenes["image"])
+        return scenes
 
     @abstractmethod
     def generate(self, draws: Draws) -> Scenes:
@@ -95,6 +98,38 @@ class GeneratedScenes(SceneDataset):
         ``scene`` is ``self[index]``.
         """
         return {}
+
+
+class GeneratedVideos(GeneratedScenes):
+    """Videos drawn on demand, of which clips can be drawn alone: `ReadsClips`.
+
+    A subclass has ``num_frames`` and ``timed_factors``, and implements `_film`.
+    """
+
+    num_frames: int
+
+    def generate(self, draws: Draws) -> Scenes:
+        return self._film(draws, [0] * len(draws.keys), self.num_frames)
+
+    def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
+        """``frames`` frames of each of the videos from its ``starts`` on: as cut from `batch`, but only these drawn."""
+        return self._colored(self._film(self.draws(indices), starts, frames))
+
+    @abstractmethod
+    def _film(self, draws: Draws, starts: Sequence[int], frames: int) -> Scenes:
+        """``frames`` frames from its own of ``starts`` on of one video per key of ``draws``."""
+
+
+def check_objects(fewest: int, most: int, limit: int) -> None:
+    """Raise InputError unless 1 <= ``fewest`` <= ``most`` <= ``limit`` objects are asked for."""
+    if not 1 <= fewest <= most <= limit:
+        raise InputError(f"cannot draw {fewest} to {most} objects; set 1 <= fewest <= most <= {limit}")
+
+
+def check_views(views: int, image_size: int) -> None:
+    """Raise InputError unless there is something to see."""
+    if views < 1 or image_size < 1:
+        raise InputError(f"views is {views} and image_size {image_size}; a scene needs at least 1 view and 1 pixel")
 
 
 def assemble(image: np.ndarray, mask: np.ndarray, factors: dict[str, np.ndarray]) -> Scenes:

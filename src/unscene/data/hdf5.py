@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from unscene.data.batches import batches
-from unscene.data.dataset import SceneDataset, collate
+from unscene.data.dataset import SceneDataset, StoredScenes, collate
 from unscene.data.preprocess import crop_clevr, image_to_pixels, masks_to_label_map, pixels_to_image
 from unscene.errors import InputError
 from unscene.files import replacing
@@ -110,7 +110,7 @@ def to_arrays(scenes: Scenes) -> dict[str, np.ndarray]:
     return arrays | {"image": image_to_pixels(scenes["image"]).numpy()}
 
 
-class HDF5Scenes(SceneDataset):
+class HDF5Scenes(StoredScenes):
     """The scenes of one split of an HDF5 file, images or videos.
 
     Yields what the file has; of the EfficientMORL release ``image``, ``mask`` and ``factors`` ({name: ...}, or
@@ -140,13 +140,6 @@ class HDF5Scenes(SceneDataset):
             if name in file[self.split]:
                 return read
         raise InputError(f"group {self.split!r} of {self.path} has neither 'image' nor 'imgs': not a known layout")
-
-    def __len__(self) -> int:
-        return self._sizes[self.split]
-
-    @property
-    def splits(self) -> dict[str, int]:
-        return self._sizes
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         # opened for every batch (under a millisecond): an HDF5 handle survives neither fork nor pickling

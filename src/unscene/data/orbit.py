@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from unscene.data.clevrer_annotations import CATEGORIES
-from unscene.data.generator import Draws, GeneratedScenes, assemble
-from unscene.data.preprocess import to_grayscale
+from unscene.data.generator import Draws, GeneratedScenes, assemble, check_objects, check_views
 from unscene.data.raycast import orbit, render
 from unscene.data.solids import HALF_EDGE, Solid
 from unscene.data.viewpoints import normalise_cameras
-from unscene.errors import InputError
 from unscene.scenes import Scenes
 
 SHAPES = CATEGORIES["shape"]
@@ -65,10 +63,8 @@ class OrbitScenes(GeneratedScenes):
         grayscale: bool = False,
     ) -> None:
         super().__init__(num_scenes, seed, split, grayscale)
-        if views < 1 or image_size < 1:
-            raise InputError(f"views is {views} and image_size {image_size}; a scene needs at least 1 view and 1 pixel")
-        if not 1 <= fewest <= most <= MOST:
-            raise InputError(f"cannot draw {fewest} to {most} objects; set 1 <= fewest <= most <= {MOST}")
+        check_views(views, image_size)
+        check_objects(fewest, most, MOST)
         self.fewest, self.most = fewest, most
         self._cameras = orbit(views, CAMERA_RADIUS, CAMERA_HEIGHT, image_size)
         self._viewpoint = torch.from_numpy(normalise_cameras(self._cameras.location))
@@ -84,7 +80,7 @@ class OrbitScenes(GeneratedScenes):
         """Of each of the scenes ``indices`` its view of ``views``, as a batch of images: only these are drawn."""
         scenes = self._show(self.draws(indices), np.asarray(views)[:, None])
         scenes |= {name: scenes[name][:, 0] for name in ("image", "mask", "viewpoint")}
-        return scenes | {"image": to_grayscale(scenes["image"])} if self.grayscale else scenes
+        return self._colored(scenes)
 
     def _show(self, draws: Draws, views: np.ndarray) -> Scenes:
         """The scenes, each seen from its own of ``views`` (B, V)."""

@@ -11,7 +11,7 @@ import torch
 
 from unscene.data.bouncing_balls import PALETTES, palette
 from unscene.data.clips import visible_ids
-from unscene.data.dataset import SceneDataset
+from unscene.data.dataset import StoredScenes
 from unscene.data.hdf5 import check_hdf5, opened
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -28,7 +28,7 @@ def is_rnem(path: Path) -> bool:
         return any(f"{group}/features" in file for group in GROUPS.values())
 
 
-class RNEMScenes(SceneDataset):
+class RNEMScenes(StoredScenes):
     """One split of balls4mass64.h5, balls678mass64.h5 or balls3curtain64.h5.
 
     ``image`` (T, 3, 64, 64), (T, 1, 64, 64) with ``grayscale``: white balls on black, or coloured by their id as in
@@ -91,13 +91,6 @@ class RNEMScenes(SceneDataset):
                     "(T, N, H, W, 1), for features and groups alike"
                 )
         return group["features"].shape[0]
-
-    def __len__(self) -> int:
-        return self._sizes[self.split]
-
-    @property
-    def splits(self) -> dict[str, int]:
-        return self._sizes
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         return self.batch_clips(indices, [0] * len(indices), self.num_frames)

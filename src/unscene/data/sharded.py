@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from unscene.data.clips import visible_ids
-from unscene.data.dataset import SceneDataset
+from unscene.data.dataset import StoredScenes
 from unscene.data.manifest import PARTS, Block, read_manifest
 from unscene.data.parts import Arrays, members, opened_part, scenes_in_place
 from unscene.data.preprocess import pixels_to_image
@@ -24,7 +24,7 @@ FACTORS = "factors/"
 Cut = Callable[[str, Any, int, int], np.ndarray]  # (name, array or member, its row, position in the batch)
 
 
-class ShardedScenes(SceneDataset):
+class ShardedScenes(StoredScenes):
     """The scenes of one split of a folder that `unscene data generate` has made, images, videos or views.
 
     Yields all that the generator did, images rounded to bytes. `Clips`, `Frames` and `Views` of it read no more than
@@ -67,13 +67,6 @@ class ShardedScenes(SceneDataset):
             guess = {name for name in factors if len(shapes[name]) > 2 and shapes[name][2] == length}
             self._timed = guess if timed_factors is None else {f"{FACTORS}{name}" for name in timed_factors}
             self.num_frames, self.timed_factors = length, {name.removeprefix(FACTORS) for name in self._timed}
-
-    def __len__(self) -> int:
-        return self._sizes[self.split]
-
-    @property
-    def splits(self) -> dict[str, int]:
-        return self._sizes
 
     def batch(self, indices: Sequence[int]) -> Scenes:
         return self._read(indices, lambda name, array, row, j: array[row])

@@ -25,6 +25,11 @@ def project(camera: Camera, points: Float[np.ndarray, "N 3"]) -> Float[np.ndarra
     return np.stack([camera.width / 2 + x * pixels, _middle(camera) + y * pixels, depth], axis=1)
 
 
+def window(pixels: Float[np.ndarray, "N 3"]) -> tuple[slice, slice]:
+    """The rows and columns of the rectangle around points as `project` gives them; they may end beyond the image."""
+    return tuple(slice(max(int(x.min()), 0), max(int(x.max()) + 1, 0)) for x in (pixels[:, 1], pixels[:, 0]))
+
+
 def pixel_rays(camera: Camera) -> Float[np.ndarray, "H W 3"]:
     """Directions of the world, of depth 1, in which the centres of the pixels lie."""
     pitch = 2 * camera.tangent / camera.width

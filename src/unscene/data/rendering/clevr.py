@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 
-from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
+from unscene.data.generator import Draws, GeneratedScenes, assemble, check_objects, pad_objects
 from unscene.data.rendering.camera import camera_to_world, project
 from unscene.data.rendering.clevr_layout import TANGENT, Layout, arrange, frame, things
-from unscene.data.rendering.renderers import Renderer, open_renderer
+from unscene.data.rendering.renderers import open_renderer
 from unscene.data.rendering.stage import Camera, Stage
 from unscene.errors import InputError
 from unscene.scenes import Scenes
@@ -68,16 +67,10 @@ class CLEVR(GeneratedScenes):
         grayscale: bool = False,
     ) -> None:
         super().__init__(num_scenes, seed, split, grayscale)
-        if not 1 <= fewest <= most <= MOST:
-            raise InputError(f"cannot draw {fewest} to {most} objects; set 1 <= fewest <= most <= {MOST}")
+        check_objects(fewest, most, MOST)
         self.image_size = _check_size(image_size)
         self.fewest, self.most = fewest, most
-        self._options = (renderer, samples, denoise, variant, assets)
-        self._renderer  # noqa: B018 (so that what it does not take, or lacks, is said now)
-
-    @cached_property
-    def _renderer(self) -> Renderer:
-        return open_renderer(*self._options)
+        self._renderer = open_renderer(renderer, samples, denoise, variant, assets)
 
     def provenance(self) -> dict[str, str]:
         return self._renderer.describe()

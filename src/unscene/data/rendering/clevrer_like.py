@@ -9,8 +9,7 @@ import torch
 
 from unscene.data.clevrer import SPLITS
 from unscene.data.clevrer_annotations import CATEGORIES
-from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
-from unscene.data.preprocess import to_grayscale
+from unscene.data.generator import Draws, GeneratedVideos, assemble, pad_objects
 from unscene.data.rendering.camera import camera_to_world
 from unscene.data.rendering.clevrer_physics import Contact, Tracks, simulate
 from unscene.data.rendering.clevrer_stage import clevrer_stage, outlines
@@ -28,7 +27,7 @@ CONTACTS = 32  # that a video has room for
 MOTION = ("location", "velocity", "orientation", "angular_velocity")
 
 
-class CLEVRERLike(GeneratedScenes):
+class CLEVRERLike(GeneratedVideos):
     """Videos of cubes, spheres and cylinders that lie on a gray floor or slide into view, and collide.
 
     ``fewest`` to ``most`` objects, all numbers equally likely, of equal size, in CLEVRER's eight colours and two
@@ -96,14 +95,6 @@ class CLEVRERLike(GeneratedScenes):
         self._camera = clevrer_camera(size)
         self._mujoco = import_mujoco().__version__
         self._renderer = open_renderer(renderer, samples, denoise, variant)
-
-    def generate(self, draws: Draws) -> Scenes:
-        return self._film(draws, [0] * len(draws.keys), self.num_frames)
-
-    def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
-        """``frames`` frames of each of the videos from its ``starts`` on: as cut from `batch`, but only these drawn."""
-        scenes = self._film(self.draws(indices), starts, frames)
-        return scenes | {"image": to_grayscale(scenes["image"])} if self.grayscale else scenes
 
     def provenance(self) -> dict[str, str]:
         return self._renderer.describe() | {"physics": f"mujoco {self._mujoco}"}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from unscene.data.clips import visible_ids
-from unscene.data.generator import Draws, GeneratedScenes, assemble, pad_objects
+from unscene.data.generator import Draws, GeneratedScenes, assemble, check_objects, check_views, pad_objects
 from unscene.data.rendering.camera import camera_to_world, project
-from unscene.data.rendering.renderers import Renderer, open_renderer
+from unscene.data.rendering.renderers import open_renderer
 from unscene.data.rendering.stage import Stage
 from unscene.data.rendering.views_layout import Layout, Recipe, arrange, ring, things
 from unscene.data.viewpoints import normalise_cameras
-from unscene.errors import InputError
 from unscene.scenes import Scenes
 
 MOST = 8  # objects that find room and are seen
@@ -43,23 +40,16 @@ class MeshViews(GeneratedScenes):
         grayscale: bool,
     ) -> None:
         super().__init__(num_scenes, seed, split, grayscale)
-        if views < 1 or image_size < 1:
-            raise InputError(f"views is {views} and image_size {image_size}; a scene needs at least 1 view and 1 pixel")
-        if not 1 <= fewest <= most <= MOST:
-            raise InputError(f"cannot draw {fewest} to {most} objects; set 1 <= fewest <= most <= {MOST}")
+        check_views(views, image_size)
+        check_objects(fewest, most, MOST)
         self.fewest, self.most = fewest, most
         self._recipe, self._cameras = recipe, ring(views, image_size)
-        self._options = (samples, denoise, variant)
-        self._renderer  # noqa: B018 (so that what it does not take, or lacks, is said now)
+        self._renderer = open_renderer("mitsuba", samples, denoise, variant)
 
     @property
     def shape_names(self) -> tuple[str, ...]:
         """What the numbers of the factor ``shape`` mean, from 1 on."""
         return tuple(mesh.name for mesh in self._recipe.meshes)
-
-    @cached_property
-    def _renderer(self) -> Renderer:
-        return open_renderer("mitsuba", *self._options)
 
     def provenance(self) -> dict[str, str]:
         return self._renderer.describe()

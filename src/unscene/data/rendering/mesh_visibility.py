@@ -31,8 +31,7 @@ def visible_pixels(camera: Camera, things: tuple[Thing, ...]) -> Int[np.ndarray,
 
 def _project(camera: Camera, thing: Thing) -> Float[np.ndarray, "F 3 3"]:
     """Column, row and depth of the corners of the faces."""
-    vertices = thing.mesh.vertices @ thing.pose[:3, :3].T + thing.pose[:3, 3]
-    return project(camera, vertices)[thing.mesh.faces]
+    return project(camera, thing.to_world(thing.mesh.vertices))[thing.mesh.faces]
 
 
 def _candidates(triangles: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

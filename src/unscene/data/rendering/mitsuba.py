@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from unscene.data.rendering import studio
-from unscene.data.rendering.camera import camera_to_world, pixel_rays, project
+from unscene.data.rendering.camera import camera_to_world, pixel_rays, project, window
 from unscene.data.rendering.denoise import denoise, denoiser_name
 from unscene.data.rendering.probe import LLVM, choose_variant
 from unscene.data.rendering.stage import Camera, Mesh, Pictures, Stage, Thing
@@ -176,24 +176,25 @@ def _labels(mi: Any, scene: Any, stage: Stage) -> UInt8[np.ndarray, "V H W"]:
     Mitsuba's own output of shape indices counts differently in every variant, averages them, and takes longer.
     """
     names = [shape.id() for shape in scene.shapes()]
-    labels = [int(name.removeprefix(LABEL)) if name.startswith(LABEL) else 0 for name in [*names, "sky"]]
+    of_names = (int(name.removeprefix(LABEL)) if name.startswith(LABEL) else 0 for name in [*names, "sky"])
+    labels = np.array([*of_names], np.uint8)
     maps = np.zeros((len(stage.cameras), stage.cameras[0].height, stage.cameras[0].width), np.uint8)
     for view, camera in zip(maps, stage.cameras, strict=True):
         near = _near_things(camera, stage.things)
-        view[near] = np.array(labels, np.uint8)[_first_shapes(mi, scene, camera, near)]
+        view[near] = labels[_first_shapes(mi, scene, camera, near)]
     return maps
 
 
 def _near_things(camera: Camera, things: tuple[Thing, ...]) -> Bool[np.ndarray, "H W"]:
     """The pixels within the rectangles around the things' boxes; all, if a box reaches behind the camera."""
     near = np.zeros((camera.height, camera.width), bool)
-    for mesh, pose, *_ in things:
-        low, high = mesh.vertices.min(0), mesh.vertices.max(0)
+    for thing in things:
+        low, high = thing.mesh.vertices.min(0), thing.mesh.vertices.max(0)
         corners = low + (high - low) * list(np.ndindex(2, 2, 2))
-        columns, rows, depth = project(camera, corners @ pose[:3, :3].T + pose[:3, 3]).T
-        if depth.min() <= 0:
+        places = project(camera, thing.to_world(corners))
+        if places[:, 2].min() <= 0:
             return np.ones_like(near)
-        near[tuple(slice(max(int(x.min()), 0), max(int(x.max()) + 1, 0)) for x in (rows, columns))] = True
+        near[window(places)] = True
     return near
 
 

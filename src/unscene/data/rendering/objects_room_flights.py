@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unscene.data.generator import Draws, GeneratedScenes
-from unscene.data.preprocess import to_grayscale
+from unscene.data.generator import Draws, GeneratedVideos
 from unscene.data.rendering.mujoco_room import room
 from unscene.data.rendering.objects_room import PITCH, VARIANTS, check_size
 from unscene.data.rendering.room_scenes import assemble_shots, shoot
@@ -17,7 +16,7 @@ from unscene.scenes import Scenes
 TURN, NOD = np.radians([6, 2])  # largest speed of the camera along its circle, and of its pitch, per frame
 
 
-class ObjectsRoomFlights(GeneratedScenes):
+class ObjectsRoomFlights(GeneratedVideos):
     """Flights through the rooms of `ObjectsRoom`: the camera runs along its circle and nods, both at constant speed.
 
     There are 3 objects, and each frame shows at least 1 of them. Both speeds are uniform, that along the circle between
@@ -49,14 +48,6 @@ class ObjectsRoomFlights(GeneratedScenes):
             raise InputError(f"frames is {frames}; a flight has at least 1 frame")
         super().__init__(num_scenes, seed, split, grayscale)
         self.num_frames, self.image_size = frames, check_size(image_size)
-
-    def generate(self, draws: Draws) -> Scenes:
-        return self._film(draws, [0] * len(draws.keys), self.num_frames)
-
-    def batch_clips(self, indices: Sequence[int], starts: Sequence[int], frames: int) -> Scenes:
-        """``frames`` frames of each of the flights from its ``starts`` on: as cut from `batch`, only these drawn."""
-        scenes = self._film(self.draws(indices), starts, frames)
-        return scenes | {"image": to_grayscale(scenes["image"])} if self.grayscale else scenes
 
     def provenance(self) -> dict[str, str]:
         """What else the pixels depend on."""

@@ -32,6 +32,10 @@ class Thing(NamedTuple):
     color: tuple[float, float, float]  # RGB in [0, 1], as renderers take it: linear
     material: Material
 
+    def to_world(self, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P 3"]:
+        """Points given in the mesh's axes."""
+        return points @ self.pose[:3, :3].T + self.pose[:3, 3]
+
 
 class Camera(NamedTuple):
     """A pinhole whose image is upright: the vertical of the world is vertical in the middle of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from unscene.data.rendering.camera import pixel_rays, project
+from unscene.data.rendering.camera import pixel_rays, project, window
 from unscene.data.rendering.stage import Camera
 from unscene.data.solids import INFINITY, SHAPES, Solid
 
@@ -18,26 +18,16 @@ def solid_labels(camera: Camera, solids: list[Solid]) -> UInt8[np.ndarray, "H W"
     depth = np.full(rays.shape[:2], INFINITY)
     labels = np.zeros(rays.shape[:2], np.uint8)
     for i, solid in enumerate(solids, start=1):
-        window = _window(camera, solid)
-        directions = rays[window]
+        near = window(project(camera, solid.location + solid.size * CORNERS))
+        directions = rays[near]
         offset = solid.own_axes((camera.location - solid.location)[None] / solid.size)
         own = solid.own_axes(directions.reshape(-1, 3) / solid.size)
         t = SHAPES[solid.shape][0](offset, own).reshape(directions.shape[:2])
-        nearer = t < depth[window]
-        depth[window][nearer], labels[window][nearer] = t[nearer], i
+        nearer = t < depth[near]
+        depth[near][nearer], labels[near][nearer] = t[nearer], i
     return labels
 
 
 def visible_pixels(camera: Camera, solids: list[Solid]) -> Int[np.ndarray, " N"]:
     """Of each solid, how many pixels have its centre on it."""
     return np.bincount(solid_labels(camera, solids).ravel(), minlength=len(solids) + 1)[1:]
-
-
-def _window(camera: Camera, solid: Solid) -> tuple[slice, slice]:
-    """The rows and columns within which the solid appears."""
-    columns, rows, _ = project(camera, solid.location + solid.size * CORNERS).T
-    return _span(rows, camera.height), _span(columns, camera.width)
-
-
-def _span(places: np.ndarray, size: int) -> slice:
-    return slice(max(int(places.min()), 0), min(max(int(places.max()) + 1, 0), size))
