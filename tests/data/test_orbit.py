@@ -71,6 +71,12 @@ def test_viewpoints_circle_and_are_the_same_in_all_scenes(scenes):
     torch.testing.assert_close(scenes["viewpoint"], expected.expand(24, -1, -1), rtol=0, atol=1e-5)
 
 
+def test_cameras_on_an_arc_see_what_those_of_the_circle_see(scenes):
+    arc = OrbitScenes(24, views=3, image_size=scenes["image"].shape[-1], arc=108.0).batch(range(24))
+    for name in ("image", "mask", "viewpoint"):
+        torch.testing.assert_close(arc[name], scenes[name][:, :3], rtol=0, atol=1e-6)
+
+
 def test_numbers_of_objects_and_kinds_are_equally_likely(many):
     count = (many["size"] > 0).sum(1)
     assert np.bincount(count, minlength=7)[1:].min() > 20 and count.min() == 1
@@ -161,6 +167,8 @@ def test_grayscale(scenes):
         ({"split": "dev"}, "unknown split 'dev'; choose one of train, val, test"),
         ({"views": 0}, "views is 0 and image_size 64; a scene needs at least 1 view and 1 pixel"),
         ({"image_size": 0}, "views is 10 and image_size 0; a scene needs"),
+        ({"arc": 0.0}, "arc is 0.0; cameras stand on more than 0 and at most 360 degrees"),
+        ({"arc": 361.0}, "arc is 361.0"),
         ({"fewest": 0}, "cannot draw 0 to 5 objects; set 1 <= fewest <= most <= 6"),
         ({"fewest": 4, "most": 3}, "cannot draw 4 to 3 objects"),
         ({"most": 7}, "cannot draw 2 to 7 objects"),

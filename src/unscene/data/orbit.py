@@ -13,6 +13,7 @@ from unscene.data.generator import Draws, GeneratedScenes, assemble, check_objec
 from unscene.data.raycast import orbit, render
 from unscene.data.solids import HALF_EDGE, Solid
 from unscene.data.viewpoints import normalise_cameras
+from unscene.errors import InputError
 from unscene.scenes import Scenes
 
 SHAPES = CATEGORIES["shape"]
@@ -32,10 +33,10 @@ ATTEMPTS = 20  # places to try for an object before all of the scene are placed 
 class OrbitScenes(GeneratedScenes):
     """Cubes, spheres and cylinders on a gray ground, seen by ``views`` cameras that look at the centre.
 
-    The cameras are equally spaced on a circle, the same in every scene. Each object is of one of three shapes, two
-    sizes and CLEVR's eight colours, and stands anywhere on a disc, turned by any angle, without touching others; there
-    are ``fewest`` to ``most`` of them, all numbers and kinds equally likely. Light comes from two fixed directions;
-    nothing casts a shadow.
+    The cameras are equally spaced on a circle, or on its first ``arc`` degrees, the same in every scene. Each object is
+    of one of three shapes, two sizes and CLEVR's eight colours, and stands anywhere on a disc, turned by any angle,
+    without touching others; there are ``fewest`` to ``most`` of them, all numbers and kinds equally likely. Light comes
+    from two fixed directions; nothing casts a shadow.
 
     ``image`` (B, V, 3, S, S) with S = ``image_size``, one channel with ``grayscale``; ``mask`` (B, V, S, S) uint8: a
     pixel has the id that most of its four rays meet. ``viewpoint`` (B, V, 3): see `normalise_cameras`.
@@ -44,8 +45,9 @@ class OrbitScenes(GeneratedScenes):
     large, 2 small; ``color`` 1 gray, 2 red, 3 blue, 4 green, 5 brown, 6 cyan, 7 purple, 8 yellow; ``position``
     (B, N, 3) of the centre, z upwards; ``rotation`` of cubes around the vertical, in degrees from 0 to 90.
 
-    What a scene holds does not depend on ``views`` and ``image_size``.
-    Raises InputError for no scenes, views or pixels, and for numbers of objects outside of 1 to 6.
+    What a scene holds does not depend on ``views``, ``arc`` and ``image_size``.
+    Raises InputError for no scenes, views or pixels, for numbers of objects outside of 1 to 6 and an arc outside of
+    0 to 360.
 
     After the multi-view CLEVR of MulMON (Li et al., 2020), whose cameras circle in the same way; not a copy of it:
     sizes, camera, light and material are our own.
@@ -61,12 +63,15 @@ class OrbitScenes(GeneratedScenes):
         fewest: int = 2,
         most: int = 5,
         grayscale: bool = False,
+        arc: float = 360.0,
     ) -> None:
         super().__init__(num_scenes, seed, split, grayscale)
         check_views(views, image_size)
+        if not 0 < arc <= 360:
+            raise InputError(f"arc is {arc}; cameras stand on more than 0 and at most 360 degrees of their circle")
         check_objects(fewest, most, MOST)
         self.fewest, self.most = fewest, most
-        self._cameras = orbit(views, CAMERA_RADIUS, CAMERA_HEIGHT, image_size)
+        self._cameras = orbit(views, CAMERA_RADIUS, CAMERA_HEIGHT, image_size, arc)
         self._viewpoint = torch.from_numpy(normalise_cameras(self._cameras.location))
 
     @property

@@ -49,9 +49,9 @@ class Cameras:
         return (((pixels + 0.5) / self.size - 0.5) / FOCAL).astype(np.float32)
 
 
-def orbit(num_views: int, radius: float, height: float, size: int) -> Cameras:
-    """Cameras equally spaced on a circle around the z axis, the first above the x axis, aimed at the origin."""
-    azimuth = 2 * np.pi * np.arange(num_views) / num_views
+def orbit(num_views: int, radius: float, height: float, size: int, arc: float = 360.0) -> Cameras:
+    """Cameras equally spaced on ``arc`` degrees around the z axis from above the x axis on, aimed at the origin."""
+    azimuth = np.radians(arc) * np.arange(num_views) / num_views
     cos, sin, zero = np.cos(azimuth), np.sin(azimuth), np.zeros(num_views)
     location = np.stack([radius * cos, radius * sin, zero + height], axis=1)
     forward, right = -location / np.hypot(radius, height), np.stack([-sin, cos, zero], axis=1)
