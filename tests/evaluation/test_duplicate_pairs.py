@@ -61,7 +61,7 @@ def test_thresholds_on_the_measures_are_the_rule():
     components = colours.expand(-1, -1, -1, 8, 8)
     pairs = duplicate_pairs(Given(logits, components, slots), numbered(50), batch_size=16)
     rule = find_duplicates(components, logits)
-    chosen = {p[:3] for p in pairs if p.iou >= 0.5 and p.distance <= 0.15 and p.area >= 0.005}
+    chosen = {p[:3] for p in pairs if p.iou >= 0.4 and p.distance <= 0.25 and p.area >= 0.005}
     assert chosen == set(map(tuple, rule.pairs.triu(1).nonzero().tolist()))
     assert 5 < len(chosen) < len(pairs)
     everything = duplicate_pairs(Given(logits, components, slots), numbered(50), min_iou=0.0, min_area=0.0)

@@ -96,10 +96,10 @@ def plain_duplicates(components, logits):
     pairs = set()
     for h, j in itertools.combinations(range(len(logits)), 2):
         both, either = cover[h] & cover[j], cover[h] | cover[j]
-        if min(cover[h].mean(), cover[j].mean()) < 0.005 or both.sum() / either.sum() < 0.5:
+        if min(cover[h].mean(), cover[j].mean()) < 0.005 or both.sum() / either.sum() < 0.4:
             continue
         distance = np.sqrt(((components[h].clip(0, 1) - components[j].clip(0, 1)) ** 2).sum(0))[both].mean()
-        if distance <= 0.15:
+        if distance <= 0.25:
             pairs |= {(h, j), (j, h)}
     return pairs, substituted
 

@@ -107,7 +107,7 @@ def test_a_file_goes_before_a_name_and_unknown_names_get_a_suggestion(tmp_path):
     assert recipes.find("iodine/tetrominoes") == recipes.FOLDER / "iodine/tetrominoes.yaml"
     with pytest.raises(InputError, match="no recipe 'iodin/tetrominos', shipped or file; did you mean iodine/tetromin"):
         recipes.find("iodin/tetrominos")
-    with pytest.raises(InputError, match="did you mean iodine/cle_mv or iodine/cle_mv-lds or iodine/clevr6 or"):
+    with pytest.raises(InputError, match="did you mean .*iodine/cle_mv or iodine/cle_mv-lds or iodine/clevr6 or"):
         recipes.find("iodine")
 
 
