@@ -84,7 +84,7 @@ def test_a_static_model_gets_every_frame_and_no_score_of_the_whole():
 def test_without_masks_only_the_reconstruction_is_scored():
     scenes = [{"image": scene["image"]} for scene in ToyVideos()]
     evaluation = evaluate(ToyVideoModel(), scenes, observe=2, horizon=2)
-    assert list(evaluation.values) == list(evaluation.prediction) == ["mse"]
+    assert list(evaluation.values) == ["mse"] and list(evaluation.prediction) == ["mse", "mse_repeat"]
 
 
 def test_frames_at_the_start_can_be_left_out_of_the_scores():
@@ -98,8 +98,9 @@ def test_frames_at_the_start_can_be_left_out_of_the_scores():
 def test_predictions_are_scored_on_predicted_frames_by_their_horizon():
     evaluation = evaluate(ToyVideoModel(), ToyVideos(num_frames=8), observe=5, horizon=3, batch_size=2)
     assert {name: values.shape for name, values in evaluation.prediction.items()} == dict.fromkeys(
-        ("mse", "ari", "fg_ari"), (3, 3)
+        ("mse", "mse_repeat", "ari", "fg_ari"), (3, 3)
     )
+    assert (evaluation.prediction["mse_repeat"] > 0).all()
     assert evaluation.meta["observe"] == 5 and evaluation.meta["horizon"] == 3
     assert evaluation.to_json()["prediction"]["mse"] == {"at": [0.0] * 3, "mean": [0.0] * 3}  # it knows the motion
     assert (evaluation.prediction["fg_ari"] == 1).all()

@@ -24,7 +24,10 @@ def load(path):
 def test_every_file_holds_what_it_says(folder, pixels, tmp_path):
     out = export_prediction(ToyVideoModel(), folder, tmp_path / "out", observe=6, horizon=3, num_slots=4)
     assert out == tmp_path / "out" / "frames" and names(out) == FILES
-    assert load(out / "errors.json") == {"mse": {"at": [0.0] * 3, "mean": [0.0] * 3}}  # it knows how things move
+    errors = load(out / "errors.json")
+    assert errors["mse"] == {"at": [0.0] * 3, "mean": [0.0] * 3}  # it knows how things move
+    still = np.square((pixels[6:9] - pixels[5].astype(float)) / 255).mean((1, 2, 3))
+    np.testing.assert_allclose(errors["mse_repeat"]["at"], still, rtol=1e-5)
     assert load(out / "info.json") == {
         **{"predicted_video": str(folder), "method": "ToyVideoModel", "observe": 6, "horizon": 3, "known": 3},
         **{"fps": 10.0, "seed": 0, "num_slots": 4},
@@ -56,7 +59,7 @@ def test_predicted_pictures_are_framed_and_what_is_unknown_is_gray(folder, pixel
 
 def test_nothing_to_compare_with(folder, tmp_path):
     out = export_prediction(ToyVideoModel(), folder, tmp_path / "out", observe=10, horizon=2)
-    assert load(out / "errors.json") == {"mse": {"at": [None] * 2, "mean": [None] * 2}}
+    assert load(out / "errors.json") == dict.fromkeys(("mse", "mse_repeat"), {"at": [None] * 2, "mean": [None] * 2})
     assert "errors.png" not in names(out) and np.load(out / "prediction.npz")["real"].shape == (0, 3, 8, 14)
 
 

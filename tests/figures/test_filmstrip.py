@@ -104,6 +104,9 @@ def test_curves_show_the_mean_over_videos():
     np.testing.assert_allclose(mse.get_ydata(), [0.2, 0.4, 0.6])
     np.testing.assert_array_equal(mse.get_xdata(), [1, 2, 3])
     np.testing.assert_array_equal(fg_ari.get_xdata(), [1, 3])
+    (mse,) = horizon_curves({"mse": scores["mse"], "mse_repeat": 2 * scores["mse"]}).axes  # one plot, two lines
+    np.testing.assert_allclose(mse.lines[1].get_ydata(), [0.4, 0.8, 1.2])
+    assert mse.get_ylim()[1] > 1.2 and [text.get_text() for text in mse.get_legend().get_texts()] == ["model", "repeat"]
     with pytest.raises(InputError, match="there are no errors of predictions to draw"):
         horizon_curves({"mse": np.full((1, 4), np.nan)})
     horizon_curves({"mse": torch.zeros(1, 1).numpy()}).canvas.draw()

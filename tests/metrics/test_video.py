@@ -62,6 +62,9 @@ def test_horizon_errors_are_those_of_each_frame(labels):
     assert errors["mse"].shape == (2, 3) and errors["mse"].dtype == torch.float64
     difference = video[1, 2].double() - reconstruction[1, 2].double()
     assert errors["mse"][1, 2].item() == pytest.approx((difference**2).mean().item())
+    repeated = horizon_errors(video, reconstruction, last=video[:, 0])["mse_repeat"]
+    assert (repeated[:, 0] == 0).all()
+    assert repeated[1, 2].item() == pytest.approx((video[1, 2] - video[1, 0]).double().square().mean().item())
 
 
 def test_running_mean_leaves_undefined_frames_out():

@@ -98,7 +98,7 @@ def prediction_scores(
     reconstruction, segmentation = (torch.stack(frames, 1) for frames in zip(*predicted, strict=True))
     future = slice(observe, observe + horizon)
     true = None if mask is None else mask[:, future]
-    return metrics.horizon_errors(video[:, future], reconstruction, true, segmentation)
+    return metrics.horizon_errors(video[:, future], reconstruction, true, segmentation, video[:, observe - 1])
 
 
 def is_video(batch: Scenes) -> bool:

@@ -52,13 +52,12 @@ class Prediction:
     observe: int
 
     def errors(self) -> dict[str, np.ndarray]:
-        """``mse`` (1, horizon) of the predicted frames, NaN where there is no real one."""
-        real = self.video[self.observe :]
-        errors = np.full((1, len(self.decomposition.masks) - self.observe), np.nan)
-        if len(real):
-            predicted = self.decomposition.reconstruction[self.observe :][: len(real)]
-            errors[:, : len(real)] = horizon_errors(real[None], predicted[None])["mse"]
-        return {"mse": errors}
+        """Of the predicted frames (1, horizon), NaN where there is no real one; see `horizon_errors`."""
+        last, real = self.video[self.observe - 1], self.video[self.observe :]
+        unknown = len(self.decomposition.masks) - len(self.video)
+        predicted = self.decomposition.reconstruction[self.observe :][: len(real)]
+        errors = horizon_errors(real[None], predicted[None], last=last[None])
+        return {name: np.pad(values, [(0, 0), (0, unknown)], constant_values=np.nan) for name, values in errors.items()}
 
 
 def export_prediction(

@@ -82,9 +82,11 @@ def _draw_line(figure: Figure, column: int) -> None:
 def horizon_curves(scores: Mapping[str, Float[np.ndarray, "n M"]]) -> Figure:
     """One plot per score against the horizon: mean over n videos, and from one to the other quartile as a band.
 
-    ``scores`` are those of `unscene.metrics.horizon_errors`, NaN where undefined.
+    ``scores`` are those of `unscene.metrics.horizon_errors`, NaN where undefined; ``mse_repeat``, the error of
+    repeating the last frame, is a dashed line beside ``mse``.
     """
-    scores = {name: values for name, values in scores.items() if np.isfinite(values).any()}
+    repeated = scores.get("mse_repeat")
+    scores = {name: values for name, values in scores.items() if name != "mse_repeat" and np.isfinite(values).any()}
     if not scores:
         raise InputError("there are no errors of predictions to draw; predict frames that the video still has")
     figure = Figure(figsize=(3 * len(scores), 2.3), dpi=DPI, layout="constrained")
@@ -94,10 +96,14 @@ def horizon_curves(scores: Mapping[str, Float[np.ndarray, "n M"]]) -> Figure:
         low, high = np.nanquantile(columns, (0.25, 0.75), axis=0)
         colour = palette(6)[5] / 255
         axes.fill_between(horizon, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.plot(horizon, np.nanmean(columns, 0), color=colour, linewidth=1.5, marker=".")
-        style_axes(axes, name, legend=False)
+        axes.plot(horizon, np.nanmean(columns, 0), color=colour, linewidth=1.5, marker=".", label="model")
+        top = max(high.max(), np.nanmean(columns, 0).max())
+        if beside := name == "mse" and repeated is not None:
+            axes.plot(horizon, still := np.nanmean(repeated[:, known], 0), color=INK, linestyle="--", label="repeat")
+            top = max(top, still.max())
+        style_axes(axes, name, legend=beside)
         axes.set_xlabel("frames ahead", fontsize=8, color=INK)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name not in SCORES:
-            axes.set_ylim(0, 1.1 * max(high.max(), np.nanmean(columns, 0).max()) or 1)
+            axes.set_ylim(0, 1.1 * top or 1)
     return figure

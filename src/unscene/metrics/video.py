@@ -41,16 +41,20 @@ def horizon_errors(
     reconstruction: Float[Tensor, "..."],
     true: Shaped[Tensor, "B M ..."] | None = None,
     pred: Shaped[Tensor, "..."] | None = None,
+    last: Float[Tensor, "B C H W"] | None = None,
 ) -> dict[str, Float64[Tensor, "B M"]]:
     """Scores of M predicted frames against the real ones; column h - 1 belongs to horizon h.
 
     ``mse`` always, ``ari`` and ``fg_ari`` (NaN without foreground) if both label maps are given. Observed frames
     must not be among them: PROVIDE's code averages over both, which hides what prediction costs.
+    With the ``last`` observed frame also ``mse_repeat``, the error of one who just repeats it.
     `running_mean` gives the averages over horizons 1 to h.
     """
     if video.shape != reconstruction.shape:
         raise InputError(f"video {tuple(video.shape)} and prediction {tuple(reconstruction.shape)} must have one shape")
-    scores = {"mse": mse(video.flatten(0, 1), reconstruction.flatten(0, 1)).view(video.shape[:2])}
+    scores = {"mse": _per_frame_mse(video, reconstruction)}
+    if last is not None:
+        scores["mse_repeat"] = _per_frame_mse(video, last.unsqueeze(1).expand_as(video))
     if true is not None and pred is not None:
         scores |= {"ari": _per_frame(ari, true, pred), "fg_ari": _per_frame(fg_ari, true, pred)}
     return scores
@@ -59,6 +63,10 @@ def horizon_errors(
 def running_mean(scores: Float64[Tensor, "B M"]) -> Float64[Tensor, "B M"]:
     """Mean over columns 1 to h, for every h; NaN is left out, and the mean of nothing is NaN."""
     return scores.nan_to_num(nan=0.0).cumsum(1) / (~scores.isnan()).cumsum(1)
+
+
+def _per_frame_mse(video: Tensor, reconstruction: Tensor) -> Float64[Tensor, "B T"]:
+    return mse(video.flatten(0, 1), reconstruction.flatten(0, 1)).view(video.shape[:2])
 
 
 def _per_frame(function: Callable[[Tensor, Tensor], Tensor], true: Tensor, pred: Tensor) -> Float64[Tensor, "B T"]:
