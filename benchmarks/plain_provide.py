@@ -32,6 +32,7 @@ class PlainPROVIDE(nn.Module):
         total, posterior = 0.0, rows
         for f in range(T):
             posterior = posterior if m.start == "previous" else rows
+            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if f > 0 and m.start == "previous" else 0)
             h_ref, c_ref = torch.zeros_like(h_time), torch.zeros_like(c_time)
             decodes = m.iterations if m.grid == "full" else max(m.iterations - f, 2)
             for i in range(decodes):
@@ -41,10 +42,10 @@ class PlainPROVIDE(nn.Module):
                 masks = logits.softmax(1)
                 weight = (i + 1) / (m.iterations if m.step_weight == "constant" else decodes)
                 weight = i / (decodes - 1) if m.step_weight == "refined" else weight
-                total = total + weight * self.objective(video[:, f], means, masks, posterior, h_time) / B
+                total = total + weight * self.objective(video[:, f], means, masks, posterior, prior) / B
                 if i == m.iterations - 1:
                     break
-                gradients = self.inner_gradients(video[:, f], means, masks, posterior, noise, h_time)
+                gradients = self.inner_gradients(video[:, f], means, masks, posterior, noise, h_time, prior)
                 code = self.encode(video[:, f], means, logits, masks, *gradients[:2])
                 code = F.layer_norm(code, code.shape[1:]) if m.code_norm else code
                 d_posterior = F.layer_norm(gradients[2], gradients[2].shape[1:])
@@ -59,14 +60,14 @@ class PlainPROVIDE(nn.Module):
         mean, logvar = posterior.chunk(2, 1)
         return mean + (0.5 * logvar).exp() * noise
 
-    def prior(self, h: Tensor) -> Normal:
+    def prior(self, h: Tensor, before: Tensor | float) -> Normal:
         m = self.model
         if not m.conditional:
             zeros = h.new_zeros(len(h), len(m.initial_posterior) // 2)
             return Normal(zeros, torch.ones_like(zeros))
         a = m.prior[0](h).relu()
         s = m.prior[2](a)
-        return Normal(m.prior[1](a), (0.5 * (F.softplus(s) if m.prior_logvar == "softplus" else s)).exp())
+        return Normal(before + m.prior[1](a), (0.5 * (F.softplus(s) if m.prior_logvar == "softplus" else s)).exp())
 
     def decode(self, z: Tensor, h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         m, scale = self.model, self.model.decoder.scale
@@ -89,29 +90,30 @@ class PlainPROVIDE(nn.Module):
             return (masks[:, :, None] * likelihoods).sum(1).log().sum(1)
         return (masks * likelihoods.prod(2)).sum(1).log()
 
-    def objective(self, image: Tensor, means: Tensor, masks: Tensor, posterior: Tensor, h: Tensor) -> Tensor:
+    def objective(self, image: Tensor, means: Tensor, masks: Tensor, posterior: Tensor, prior: Normal) -> Tensor:
         """beta NLL + psi KL + gamma H, summed over the batch."""
         m, (mean, logvar) = self.model, posterior.chunk(2, 1)
-        kl = kl_divergence(Normal(mean, (0.5 * logvar).exp()), self.prior(h)).sum()
+        kl = kl_divergence(Normal(mean, (0.5 * logvar).exp()), prior).sum()
         entropy = -(masks * (masks + 1e-9).log()).sum()
         nll = -self.log_prob(image, means, masks).sum()
         return m.beta * nll + m.kl_weight * kl + m.entropy_weight * entropy
 
-    def inner_gradients(self, image, means, masks, posterior, noise, h) -> tuple[Tensor, Tensor, Tensor]:
+    def inner_gradients(self, image, means, masks, posterior, noise, h, prior) -> tuple[Tensor, Tensor, Tensor]:
         """With respect to means, masks and posterior, each as if it were free; constants for the training."""
         h, posterior = h.detach(), posterior.detach().requires_grad_()
+        prior = Normal(prior.loc.detach(), prior.scale.detach())
         free = [means.detach().requires_grad_(), masks.detach().requires_grad_()]
-        d_means, d_masks = torch.autograd.grad(self.objective(image, *free, posterior.detach(), h), free)
+        d_means, d_masks = torch.autograd.grad(self.objective(image, *free, posterior.detach(), prior), free)
         if self.model.mask_gradient == "logits":
             logits = masks.detach().log().requires_grad_()
-            loss = self.objective(image, free[0], logits.softmax(1), posterior.detach(), h)
+            loss = self.objective(image, free[0], logits.softmax(1), posterior.detach(), prior)
             (d_masks,) = torch.autograd.grad(loss, logits)
         if noise is not None:
             means, logits = self.decode(self.sample(posterior, noise), h, len(image))
             masks = logits.softmax(1)
         else:
             means, masks = means.detach(), masks.detach()
-        (d_posterior,) = torch.autograd.grad(self.objective(image, means, masks, posterior, h), posterior)
+        (d_posterior,) = torch.autograd.grad(self.objective(image, means, masks, posterior, prior), posterior)
         return d_means, d_masks, d_posterior
 
     def encode(self, image, means, logits, masks, d_means, d_masks) -> Tensor:

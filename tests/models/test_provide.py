@@ -160,6 +160,15 @@ def test_frames_start_where_the_one_before_ended():
     assert not torch.equal(opened[1][1], opened[2][1])
 
 
+def test_where_the_prior_expects_no_change_predictions_repeat_one_belief():
+    model = small(start="previous", resample=True, predict_z="prior_mean")
+    changing = model.predict(video(), 2).slots
+    torch.nn.init.zeros_(model.prior[1].weight)
+    torch.nn.init.zeros_(model.prior[1].bias)
+    still = model.predict(video(), 2).slots
+    assert torch.equal(still[:, 0], still[:, 1]) and not torch.equal(changing[:, 0], changing[:, 1])
+
+
 def test_kl_is_zero_where_posterior_equals_prior():
     model, x = small(), video()
     frame = model._frame(x[:, 0], *model._start(2, 3), model.decoder.prepare((8, 12)))

@@ -105,7 +105,8 @@ class PROVIDE(VideoModel):
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
         resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
         start: where the posterior of a later frame starts: at the "learned" one of every frame, or at that of the frame
-            before, "previous", by which slots keep their objects although samples are drawn anew. Not in the paper.
+            before, "previous", by which slots keep their objects although samples are drawn anew. The conditional
+            prior then says how the mean changes. Not in the paper.
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
@@ -231,7 +232,7 @@ class PROVIDE(VideoModel):
         for f, image in enumerate(video.unbind(1)):
             if self.truncate and f and f % self.truncate == 0:
                 hidden, cell, posterior = hidden.detach(), cell.detach(), posterior.detach()
-            frame = self._frame(image, hidden, cell, prepared)
+            frame = self._frame(image, hidden, cell, prepared, posterior)
             posterior = self._opening(len(hidden), posterior)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             num_decodes = self.num_decodes(f)
@@ -291,7 +292,7 @@ class PROVIDE(VideoModel):
     ):
         """The Decomposition of frame ``f``, and what follows on ``before``: its posterior and the temporal state."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
-            frame = self._frame(image, hidden, cell, prepared)
+            frame = self._frame(image, hidden, cell, prepared, before)
             posterior = self._opening(len(hidden), before)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
@@ -305,10 +306,12 @@ class PROVIDE(VideoModel):
         self, batch_size: int, first: Tensor, before: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
     ):
         """The next frame, and what follows on it; one decode, one update without gradient inputs."""
-        z = first if self.predict_z == "first" else self._prior(hidden)[0]
+        expected = self._prior(hidden, before)
+        z = first if self.predict_z == "first" else expected[0]
         means, mask_logits = self._decode(z, hidden, batch_size, prepared)
         image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
-        frame, posterior = self._frame(image, hidden, cell, prepared), self._opening(len(hidden), before)
+        frame = self._frame(image, hidden, cell, prepared, before)
+        posterior = self._opening(len(hidden), torch.cat(expected, 1))
         mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
@@ -328,17 +331,21 @@ class PROVIDE(VideoModel):
         outputs = checkpoint(run, *inputs, use_reentrant=True) if self.recompute else run(*inputs)
         return outputs[:4], outputs[4:]
 
-    def _frame(self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]) -> Frame:
-        return Frame(image, self._constant(image), hidden, cell, *self._prior(hidden), self.beta, tuple(prepared))
+    def _frame(
+        self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor], before: Tensor | None = None
+    ) -> Frame:
+        prior = self._prior(hidden, before)
+        return Frame(image, self._constant(image), hidden, cell, *prior, self.beta, tuple(prepared))
 
-    def _prior(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of z given the temporal state."""
+    def _prior(self, hidden: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of z given the temporal state, and the posterior ``before`` if frames start there."""
         if not self.conditional:
             zeros = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
             return zeros, zeros
         shared, mean, logvar = self.prior
         code = shared(hidden).relu()
-        return mean(code), F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
+        expected = mean(code) if before is None or self.start == "learned" else before.chunk(2, 1)[0] + mean(code)
+        return expected, F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
 
     def _guess(self, frame: Frame, posterior: Tensor, z: Tensor | None) -> Guess:
         mean, logvar = posterior.chunk(2, 1)
