@@ -323,12 +323,9 @@ def experiment(
 
     from unscene.commands.experiment import Scoring, run_experiment
     from unscene.files import write_json
-    from unscene.priors.lds import LDS
 
     lds = {"weight": 1.0} | (lds or {})
     priors = {f"lds-{scale:g}": lds | {"scale": scale} for scale in scales} if scales else {"lds": lds}
-    for prior in priors.values():
-        LDS.from_options(prior)  # refused before hours of training
     tables = run_experiment(
         recipe,
         shlex.split(train),

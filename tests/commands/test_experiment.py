@@ -85,6 +85,7 @@ def test_other_settings_need_another_folder(done, capsys):
     [
         (["--lds.wieght", "0.5"], "lds has the option 'wieght'"),
         (["--scales", "0"], "give one >= 0 and one > 0"),
+        (["--train_slots", "3", "1"], "num_slots is 1; give at least 2 slots, or leave lds out"),
     ],
 )
 def test_bad_priors_are_refused_before_anything_is_trained(tmp_path, capsys, options, message):

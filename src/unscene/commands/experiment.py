@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from unscene.evaluation.gap import inference_gap
 from unscene.files import replacing, write_json
 from unscene.models.base import MultiViewModel, SceneModel
 from unscene.pretrained import load
+from unscene.priors.lds import LDS
 from unscene.progress import progress
 from unscene.training.run import RunFolder
 
@@ -76,7 +78,10 @@ def run_experiment(
 
     Every prior {name: options of LDS} and every K of ``train_slots`` gives a training per seed in RUN/NAME-kK-seedS,
     and "plain" is the one without prior. Each is scored with every K of ``test_slots``.
+    Raises InputError before the first training for a prior with options that it does not know, or with K = 1.
     """
+    for slots, options in product(train_slots, priors.values()):
+        LDS.from_options(options, slots)
     tables = {}
     for slots in train_slots:
         folders = {
