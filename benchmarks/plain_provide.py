@@ -31,8 +31,9 @@ class PlainPROVIDE(nn.Module):
         h_time = c_time = rows.new_zeros(len(rows), m.head.in_features)
         total, posterior = 0.0, rows
         for f in range(T):
-            posterior = posterior if m.start == "previous" else rows
-            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if f > 0 and m.start == "previous" else 0)
+            predicted = m.start == "predicted" and f > 0
+            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if predicted else 0)
+            posterior = torch.cat([prior.loc, 2 * prior.scale.log()], 1) if predicted else rows
             h_ref, c_ref = torch.zeros_like(h_time), torch.zeros_like(c_time)
             decodes = m.iterations if m.grid == "full" else max(m.iterations - f, 2)
             for i in range(decodes):
@@ -60,7 +61,7 @@ class PlainPROVIDE(nn.Module):
         mean, logvar = posterior.chunk(2, 1)
         return mean + (0.5 * logvar).exp() * noise
 
-    def prior(self, h: Tensor, before: Tensor | float) -> Normal:
+    def prior(self, h: Tensor, before: Tensor | float = 0) -> Normal:
         m = self.model
         if not m.conditional:
             zeros = h.new_zeros(len(h), len(m.initial_posterior) // 2)

@@ -39,7 +39,8 @@ def video(frames=3, batch=2):
         {"conditional": False, "grid": "full", "step_weight": "frame"},
         {"resample": True, "mask_posterior": "log_likelihood", "recompute": True, "truncate": 9},
         {"code_norm": True, "shortcut": True, "step_weight": "refined"},
-        {"start": "previous", "resample": True},
+        {"start": "predicted", "resample": True},
+        {"start": "predicted", "prior_logvar": "linear", "step_weight": "frame", "recompute": True},
         {"mask_gradient": "logits", "initialisation": "strong"},
         {"decoder_octaves": 2, "decoder_strides": (1, 1, 2), "refinement_stride": 2, "refinement_pool": 1},
     ],
@@ -119,6 +120,8 @@ def test_the_baseline_is_iodine_with_its_parameters_and_knows_no_earlier_frames(
         guess = model._guess(now, posterior, torch.zeros(6, 5, dtype=torch.float64))
         refined.append(model._refine(now, guess, *model._start(2, 3))[0])
     assert torch.equal(*refined)
+    with pytest.raises(InputError, match="start is 'predicted', but with conditional=False nothing predicts"):
+        small(start="predicted", conditional=False)
     with pytest.raises(InputError, match="temporal=False leaves nothing to condition on; set conditional=False"):
         small(temporal=False)
 
@@ -146,22 +149,24 @@ def test_loss_counts_its_decodes(monkeypatch):
     assert len(calls) == 18
 
 
-def test_frames_start_where_the_one_before_ended():
-    model, x = small(start="previous", resample=True), video(4, 1)
+def test_frames_start_at_what_the_prior_makes_of_the_one_before():
+    model, x = small(start="predicted", resample=True), video(4, 1)
     opened, opening = [], model._opening
-    model._opening = lambda rows, before: opened.append((before, opening(rows, before))) or opened[-1][1]
+    model._opening = lambda frame, before: opened.append((before, frame, opening(frame, before))) or opened[-1][2]
     with torch.no_grad():
-        model.decompose(x)
         list(model.stream(x.unbind(1), horizon=2))
-    for run in (opened[:4], opened[4:10]):
-        (first, learned), *later = run
-        assert first is None and torch.equal(learned, model._posterior(3))
-        assert all(start is before and not torch.equal(before, learned) for before, start in later)
-    assert not torch.equal(opened[1][1], opened[2][1])
+        model.loss({"image": x})
+    for run in (opened[:6], opened[6:]):
+        (nothing, _, learned), *later = run
+        assert nothing is None and torch.equal(learned, model._posterior(3))
+        for before, frame, start in later:
+            change = model.prior[1](model.prior[0](frame.hidden).relu())
+            torch.testing.assert_close(start[:, :5], before[:, :5] + change)
+            assert torch.equal(start, torch.cat([frame.prior_mean, frame.prior_logvar], 1))
 
 
 def test_where_the_prior_expects_no_change_predictions_repeat_one_belief():
-    model = small(start="previous", resample=True, predict_z="prior_mean")
+    model = small(start="predicted", resample=True, predict_z="prior_mean")
     changing = model.predict(video(), 2).slots
     torch.nn.init.zeros_(model.prior[1].weight)
     torch.nn.init.zeros_(model.prior[1].bias)

@@ -59,7 +59,7 @@ def textbook(static, frames, num_slots, score, clamp=float("inf"), horizon=0):
         if t < T and score == "pre":
             found.append((masks, means, slots))
         noise = None if t == 0 and not m.resample else eps  # PROVIDE's first sample is a constant
-        gradients = plain.inner_gradients(frames[t], means, masks, posterior, noise, h)
+        gradients = plain.inner_gradients(frames[t], means, masks, posterior, noise, h, plain.prior(h))
         d_means, d_masks, d_posterior = (gradient.clamp(-clamp, clamp) for gradient in gradients)
         code = plain.encode(frames[t], means, logits, masks, d_means, d_masks)
         x = torch.cat([posterior, F.layer_norm(d_posterior, d_posterior.shape[1:]), code], 1)

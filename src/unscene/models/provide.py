@@ -104,9 +104,10 @@ class PROVIDE(VideoModel):
         prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
         resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
-        start: where the posterior of a later frame starts: at the "learned" one of every frame, or at that of the frame
-            before, "previous", by which slots keep their objects although samples are drawn anew. The conditional
-            prior then says how the mean changes. Not in the paper.
+        start: where the posterior of a later frame starts: at the "learned" one of every frame, or at the "predicted"
+            one, the conditional prior, which is then the mean of the frame before and a change. By that slots keep
+            their objects although samples are drawn anew, and the first decode of a frame is its prediction. Not in
+            the paper.
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
@@ -154,7 +155,7 @@ class PROVIDE(VideoModel):
         prior_logvar: Literal["softplus", "linear"] = "softplus",
         mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
         resample: bool = False,
-        start: Literal["learned", "previous"] = "learned",
+        start: Literal["learned", "predicted"] = "learned",
         predict_z: Literal["first", "prior_mean"] = "first",
         features: Literal["none", "squeeze"] = "none",
         feature_weights: str | None = None,
@@ -173,6 +174,8 @@ class PROVIDE(VideoModel):
         check_positive(refinement_channels=refinement_channels, refinement_stride=refinement_stride)
         if not temporal and (conditional or grid != "full"):
             raise InputError("temporal=False leaves nothing to condition on; set conditional=False and grid='full' too")
+        if start == "predicted" and not conditional:
+            raise InputError("start is 'predicted', but with conditional=False nothing predicts; set it to True")
         self.image_channels, self.image_size = image_channels, tuple(image_size)
         self.num_slots, self.iterations = num_slots, iterations
         self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
@@ -233,7 +236,7 @@ class PROVIDE(VideoModel):
             if self.truncate and f and f % self.truncate == 0:
                 hidden, cell, posterior = hidden.detach(), cell.detach(), posterior.detach()
             frame = self._frame(image, hidden, cell, prepared, posterior)
-            posterior = self._opening(len(hidden), posterior)
+            posterior = self._opening(frame, posterior)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             num_decodes = self.num_decodes(f)
             for i in range(num_decodes):
@@ -293,7 +296,7 @@ class PROVIDE(VideoModel):
         """The Decomposition of frame ``f``, and what follows on ``before``: its posterior and the temporal state."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
             frame = self._frame(image, hidden, cell, prepared, before)
-            posterior = self._opening(len(hidden), before)
+            posterior = self._opening(frame, before)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
                 guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
@@ -306,12 +309,11 @@ class PROVIDE(VideoModel):
         self, batch_size: int, first: Tensor, before: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
     ):
         """The next frame, and what follows on it; one decode, one update without gradient inputs."""
-        expected = self._prior(hidden, before)
-        z = first if self.predict_z == "first" else expected[0]
+        z = first if self.predict_z == "first" else self._prior(hidden, before)[0]
         means, mask_logits = self._decode(z, hidden, batch_size, prepared)
         image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
         frame = self._frame(image, hidden, cell, prepared, before)
-        posterior = self._opening(len(hidden), torch.cat(expected, 1))
+        posterior = self._opening(frame, before)
         mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
@@ -459,9 +461,11 @@ class PROVIDE(VideoModel):
         """The code's rule for colour: a weight for the next batch from the last loss of this one."""
         self.beta = torch.where(nll > 600, 300.0, torch.where(nll > 200, 100.0, self.beta)).to(self.beta)
 
-    def _opening(self, rows: int, before: Tensor | None) -> Float[Tensor, "N P"]:
+    def _opening(self, frame: Frame, before: Tensor | None) -> Float[Tensor, "N P"]:
         """The posterior with which a frame starts, given that of the frame before, if there was one."""
-        return self._posterior(rows) if before is None or self.start == "learned" else before
+        if before is None or self.start == "learned":
+            return self._posterior(len(frame.hidden))
+        return torch.cat([frame.prior_mean, frame.prior_logvar], 1)
 
     def _posterior(self, rows: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(rows, -1)
