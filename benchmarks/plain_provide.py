@@ -30,7 +30,7 @@ class PlainPROVIDE(nn.Module):
         z_first = self.sample(rows, torch.randn_like(rows.chunk(2, 1)[0]))
         h_time = c_time = rows.new_zeros(len(rows), m.head.in_features)
         total, posterior = 0.0, rows
-        for f in range(T):
+        for f in range(max(T - m.predicted_frames, 1)):
             predicted = m.start == "predicted" and f > 0
             prior = self.prior(h_time, posterior.chunk(2, 1)[0] if predicted else 0)
             posterior = torch.cat([prior.loc, 2 * prior.scale.log()], 1) if predicted else rows
@@ -54,6 +54,17 @@ class PlainPROVIDE(nn.Module):
                 h_ref, c_ref = self.cell(inputs, h_time, c_time, h_ref, c_ref)
                 posterior = posterior + m.head(h_ref) + (m.shortcut(inputs) if m.shortcut else 0)
             h_time, c_time = h_ref, c_ref
+        for f in range(max(T - m.predicted_frames, 1), T):
+            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if m.start == "predicted" else 0)
+            posterior = torch.cat([prior.loc, 2 * prior.scale.log()], 1) if m.start == "predicted" else rows
+            means, logits = self.decode(z_first if m.predict_z == "first" else prior.loc, h_time, B)
+            masks = logits.softmax(1)
+            total = total - m.beta * self.log_prob(video[:, f], means, masks).sum() / B
+            image, zeros = (masks[:, :, None] * means).sum(1), [torch.zeros_like(x) for x in (means, masks, posterior)]
+            code = self.encode(image, means, logits, masks, *zeros[:2])
+            code = F.layer_norm(code, code.shape[1:]) if m.code_norm else code
+            inputs = torch.cat([posterior, zeros[2], code], 1)
+            h_time, c_time = self.cell(inputs, h_time, c_time, torch.zeros_like(h_time), torch.zeros_like(c_time))
         return total
 
     @staticmethod

@@ -41,6 +41,8 @@ def video(frames=3, batch=2):
         {"code_norm": True, "shortcut": True, "step_weight": "refined"},
         {"start": "predicted", "resample": True},
         {"start": "predicted", "prior_logvar": "linear", "step_weight": "frame", "recompute": True},
+        {"start": "predicted", "predict_z": "prior_mean", "predicted_frames": 2, "code_norm": True, "shortcut": True},
+        {"predicted_frames": 3},
         {"mask_gradient": "logits", "initialisation": "strong"},
         {"decoder_octaves": 2, "decoder_strides": (1, 1, 2), "refinement_stride": 2, "refinement_pool": 1},
     ],

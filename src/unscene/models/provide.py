@@ -109,6 +109,8 @@ class PROVIDE(VideoModel):
             their objects although samples are drawn anew, and the first decode of a frame is its prediction. Not in
             the paper.
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
+        predicted_frames: so many frames at the end of a training clip, but never the first, are not seen but predicted,
+            one from the other, and their negative log likelihood counts. Not in the paper, where nothing trains that.
         features: add SqueezeNet features of the frame to the refinement's inputs.
         feature_weights: file with weights of torchvision's SqueezeNet 1.1 to start these from; not kept in the config.
         lds: options of `unscene.priors.lds.LDS`, such as {"weight": 1.0}; None leaves this prior out.
@@ -157,6 +159,7 @@ class PROVIDE(VideoModel):
         resample: bool = False,
         start: Literal["learned", "predicted"] = "learned",
         predict_z: Literal["first", "prior_mean"] = "first",
+        predicted_frames: int = 0,
         features: Literal["none", "squeeze"] = "none",
         feature_weights: str | None = None,
         lds: dict[str, Any] | None = None,
@@ -183,6 +186,7 @@ class PROVIDE(VideoModel):
         self.grid, self.conditional, self.step_weight = grid, conditional, step_weight
         self.resample, self.start = resample, start
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
+        self.predicted_frames = predicted_frames
         self.lds, self.code_norm = LDS.from_options(lds, num_slots), code_norm
         self.mask_gradient = mask_gradient
         self.recompute, self.truncate = recompute, truncate
@@ -227,12 +231,13 @@ class PROVIDE(VideoModel):
         """Weighted sum over frames and iterations of beta NLL + psi KL + gamma entropy, mean over videos.
 
         The terms ``nll``, ``kl`` and ``entropy``, and with the prior ``lds`` its penalty, are those of each frame's
-        last decode, mean over frames, in nats.
+        last decode, mean over frames, in nats; ``predicted_nll`` is the mean over those predicted.
         """
         video = self._checked(batch["image"], "B, T, C, H, W", "video")
+        observed = max(video.shape[1] - self.predicted_frames, 1)
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
         prepared, total, last, posterior = self.decoder.prepare(self.image_size), 0.0, [], None
-        for f, image in enumerate(video.unbind(1)):
+        for f, image in enumerate(video[:, :observed].unbind(1)):
             if self.truncate and f and f % self.truncate == 0:
                 hidden, cell, posterior = hidden.detach(), cell.detach(), posterior.detach()
             frame = self._frame(image, hidden, cell, prepared, posterior)
@@ -249,6 +254,9 @@ class PROVIDE(VideoModel):
         means = dict(zip(("nll", "kl", "entropy", "lds"), torch.stack(last).mean(0), strict=True))
         if self.training and self.adapt_weight:
             self._adapt(last[-1][0])
+        if future := video.shape[1] - observed:
+            nll = self._prediction_loss(video[:, observed:], first, (posterior, hidden, cell), prepared)
+            total, means["predicted_nll"] = total + self.beta * nll, nll.detach() / future
         return Losses(total, {name: mean for name, mean in means.items() if self.lds or name != "lds"})
 
     def stream(
@@ -305,9 +313,25 @@ class PROVIDE(VideoModel):
             return self._decomposition(guess, *guess.posterior.chunk(2, 1)), (posterior, hidden, cell)
 
     @torch.no_grad()
-    def _imagine(
+    def _imagine(self, *state: Any) -> tuple[Decomposition, tuple[Tensor, ...]]:
+        """The Decomposition of the next frame, and what follows on it."""
+        frame, guess, state = self._expect(*state)
+        return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), state
+
+    def _prediction_loss(
+        self, future: Tensor, first: Tensor, state: tuple[Tensor, ...], prepared: Sequence[Tensor]
+    ) -> Float[Tensor, ""]:
+        """Negative log likelihood of the frames (B, T, C, H, W) that follow, sum over them, mean over videos."""
+        total = 0.0
+        for image in future.unbind(1):
+            _, guess, state = self._expect(len(image), first, *state, prepared)
+            outputs = guess.means, guess.mask_logits
+            total = total - spatial_mixture(self.likelihood, image, *outputs, self.per_channel).log_prob.sum()
+        return total / len(future)
+
+    def _expect(
         self, batch_size: int, first: Tensor, before: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
-    ):
+    ) -> tuple[Frame, Guess, tuple[Tensor, ...]]:
         """The next frame, and what follows on it; one decode, one update without gradient inputs."""
         z = first if self.predict_z == "first" else self._prior(hidden, before)[0]
         means, mask_logits = self._decode(z, hidden, batch_size, prepared)
@@ -318,7 +342,7 @@ class PROVIDE(VideoModel):
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
         _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
-        return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), (posterior, *state)
+        return frame, guess, (posterior, *state)
 
     def _iterate(self, frame: Frame, state: Sequence[Tensor | None], update: bool):
         """Loss terms of one decode, then the posterior and LSTM state that follow."""
