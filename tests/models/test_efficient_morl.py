@@ -6,10 +6,10 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.distributions import Normal, kl_divergence
+from torch.distributions import Normal
 
 import unscene
-from plain_slot_attention import dense, encode, gru, mlp, norm, positions, read
+from plain_efficient_morl import decode, efficient_morl_loss, iterate, log_density
 from unscene import EfficientMORL, InputError, recipes
 from unscene.models.base import check_choices
 
@@ -23,6 +23,7 @@ TINY = {
     "hidden": 7,
     "geco_goal": None,
 }
+PADS = [0, 0, 0]  # of TINY's decoder
 TETROMINOES = {"decoder_padding": 1, "decoder_activation": "relu", "kernel_size": 5, "event": "mean"}
 
 
@@ -40,113 +41,28 @@ def shaken(**options):
     return model
 
 
-# ---- the equations, with autograd for the gradient that the refinement sees -------------------------------------
-
-
-def normal(parameters):
-    mean, s = parameters.chunk(2, -1)
-    return Normal(mean, (torch.log(1 + s.clamp(max=80).exp()) + 1e-5).sqrt())
-
-
-def draw(distribution):
-    return distribution.mean + distribution.stddev * torch.randn_like(distribution.mean)
-
-
-def conditional(prior, above):
-    return normal(dense(F.elu(dense(above, prior.hidden)), prior.head))
-
-
-def layer(part, posterior, z, features):
-    won = read(part.competition, z, features)
-    halves = []
-    for half, cell, residual in zip(posterior.chunk(2, 2), part.grus, part.mlps, strict=True):
-        half = gru(won, half, cell)
-        halves.append(half + mlp(norm(half, residual.norm), residual.mlp))
-    return torch.cat(halves, 2)
-
-
-def decode(model, z, height, width, padding):
-    kernels = [conv.weight.shape[2] for conv in model.decoder.convs]
-    pads = [k // 2 if padding is None else padding for k in kernels]
-    margin = sum(k - 1 - 2 * pad for k, pad in zip(kernels, pads, strict=True))
-    x = z[:, :, None, None] + positions(height + margin, width + margin, model.decoder.position)
-    x = x.flatten(0, 1).permute(0, 3, 1, 2)
-    for i, conv in enumerate(model.decoder.convs):
-        x = F.conv2d(x, conv.weight, conv.bias, padding=pads[i])
-        x = model.decoder.activation(x) if i < len(kernels) - 1 else x
-    x = x.unflatten(0, z.shape[:2])
-    return x[:, :, :3].sigmoid(), x[:, :, 3:].softmax(1)
-
-
-def log_density(image, means, masks, event, scale=0.1):
-    if event == "mean":
-        return Normal((masks * means).sum(1), scale).log_prob(image).sum((1, 2, 3))
-    densities = Normal(means, scale).log_prob(image[:, None])
-    densities = densities.sum(2, keepdim=True) if event == "pixel" else densities
-    return (masks.log() + densities).logsumexp(1).sum((1, 2, 3))
-
-
-def bottom_up(model, image, layers):
-    """The last posterior, its sample, the KL (B,) of all layers, and p(z^1 | z^2)."""
-    features, posterior = encode(model, image), model.initial_posterior.expand(len(image), 3, -1)
-    beliefs, samples = [normal(posterior)], [draw(normal(posterior))]
-    for _ in range(layers):
-        posterior = layer(model.layer, posterior, samples[-1], features)
-        beliefs.append(normal(posterior))
-        samples.append(draw(beliefs[-1]))
-    priors = {n: conditional(model.prior, samples[n + 1]) for n in range(1, layers)}
-    priors[layers] = Normal(torch.zeros((), dtype=torch.float64), 1)
-    kl = sum(kl_divergence(beliefs[n], priors[n]).sum((1, 2)) for n in range(1, layers + 1))
-    return posterior, samples[-1], kl, priors[1]
-
-
-def refined(part, posterior, loss, state):
-    (gradient,) = torch.autograd.grad(loss.sum(), posterior, retain_graph=True)
-    halves = zip(gradient.chunk(2, 2), part.norms, strict=True)
-    inputs = torch.cat([posterior, *(F.layer_norm(half, (4,), n.weight, n.bias) for half, n in halves)], 2)
-    hidden = dense(F.elu(dense(inputs, part.mlp[0])), part.mlp[2])
-    state = gru(hidden, torch.zeros_like(hidden) if state is None else state, part.gru)
-    return posterior + dense(state, part.head), state
-
-
-def plain_terms(model, image, iterations, layers, event="channel", padding=0, sample_last=True):
-    """nll (B,), kl (B,), z and what was decoded, of each iteration."""
-    posterior, z, kl, prior = bottom_up(model, image, layers)
-    state, found = None, []
-    for i in range(iterations + 1):
-        if i > 0:
-            fixed = Normal(prior.mean.detach(), prior.stddev.detach())
-            loss = found[-1][0] + kl_divergence(normal(posterior), fixed).sum((1, 2))
-            posterior, state = refined(model.refinement, posterior, loss, state)
-            z, kl = draw(normal(posterior)), kl_divergence(normal(posterior), prior).sum((1, 2))
-        if i == iterations and not sample_last:
-            z = normal(posterior).mean
-        means, masks = decode(model, z, *image.shape[2:], padding)
-        found.append((-log_density(image, means, masks, event), kl, z, means, masks))
-    return found
-
-
 @pytest.mark.parametrize(
     ("options", "reference"),
     [
         ({}, {}),
-        ({"layers": 2, "event": "pixel"}, {"layers": 2, "event": "pixel"}),
-        ({"layers": 1, "iterations": 0}, {"layers": 1, "iterations": 0}),
-        ({"loss_weights": "code", "iterations": 1}, {"iterations": 1}),
-        (TETROMINOES, {"padding": 1, "event": "mean"}),
-        ({"decoder_padding": None, "encoder_strides": (2, 1)}, {"padding": None}),
+        ({"layers": 2, "event": "pixel"}, {}),
+        ({"layers": 1, "iterations": 0}, {"iterations": 0}),
+        ({"loss_weights": "code", "iterations": 1}, {"iterations": 1, "extra": 3}),
+        (TETROMINOES, {"pads": [1, 1, 1], "activation": F.relu}),
+        ({"decoder_padding": None, "encoder_strides": (2, 1)}, {"pads": [1, 1, 1]}),
+        ({"image_channels": 1, "num_slots": 2, "likelihood_scale": 0.3}, {}),
     ],
     ids=str,
 )
 def test_equals_the_equations_in_values_and_gradients(options, reference):
-    model, image = shaken(**options), images(dtype=torch.float64)
+    model = shaken(**options)
+    known = {"layers": 3, "event": "channel", "likelihood_scale": 0.1} | options  # the textbook reads them of the model
+    assert [model.layers, model.event, model.likelihood.scale] == [known[name] for name in list(known)[:3]]
+    image = images(channels=model.image_channels, dtype=torch.float64)
     torch.manual_seed(1)
     fast = model.loss({"image": image})
     torch.manual_seed(1)
-    terms = plain_terms(model, image, **({"iterations": 2, "layers": 3} | reference))
-    last = len(terms) - 1
-    extra = 3 if "loss_weights" in options else 1
-    plain = sum((last + extra - i) / (last + 1) * (nll + kl).mean() for i, (nll, kl, *_) in enumerate(terms))
+    plain, terms = efficient_morl_loss(model, image, **({"iterations": 2, "pads": PADS} | reference))
     torch.testing.assert_close(fast.total, plain, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(fast.terms["nll"], terms[-1][0].mean().detach())
     torch.testing.assert_close(fast.terms["kl"], terms[-1][1].mean().detach())
@@ -154,7 +70,7 @@ def test_equals_the_equations_in_values_and_gradients(options, reference):
     expected = torch.autograd.grad(plain, named.values(), allow_unused=True)
     fast.total.backward()
     for (name, parameter), gradient in zip(named.items(), expected, strict=True):
-        unused = name.startswith("refinement") if last == 0 else False
+        unused = name.startswith("refinement") if len(terms) == 1 else False
         unused = unused or (name.startswith("prior") and options.get("layers") == 1)
         assert (gradient is None) == unused, name
         if not unused:
@@ -168,7 +84,7 @@ def test_decomposes_as_the_equations_say(iterations):
     torch.manual_seed(1)
     d = model.decompose(image, iterations=iterations)
     torch.manual_seed(1)
-    _, _, z, means, masks = plain_terms(model, image, iterations, 3, sample_last=False)[-1]
+    _, _, z, means, masks = iterate(model, image, iterations, PADS, sample_last=False)[-1]
     torch.testing.assert_close(d.slots, z.detach())
     torch.testing.assert_close(d.components, means.detach())
     torch.testing.assert_close(d.masks, masks.squeeze(2).detach())
@@ -181,7 +97,7 @@ def test_geco_weighs_the_error_of_all_iterations():
     torch.manual_seed(1)
     fast = model.loss({"image": image}, step=5000)
     torch.manual_seed(1)
-    terms = plain_terms(model, image, 2, 3)
+    terms = iterate(model, image, 2, PADS)
     excess = [nll.mean() - 0.5 * math.log(2 * math.pi) * 3 * 9 * 8 - goal * 3 * 9 * 8 for nll, *_ in terms]
     factor = math.log1p(math.exp(before))
     plain = sum(w * (kl.mean() + factor * e) for w, e, (_, kl, *_) in zip(weights, excess, terms, strict=True))
@@ -228,7 +144,7 @@ def test_lds_looks_at_the_samples_of_every_iteration(lds, weights):
     torch.manual_seed(1)
     plain = without.loss({"image": image}).total
     torch.manual_seed(1)
-    penalties = [with_lds.lds(z).mean() for _, _, z, *_ in plain_terms(without, image, 2, 3)]
+    penalties = [with_lds.lds(z).mean() for _, _, z, *_ in iterate(without, image, 2, PADS)]
     torch.testing.assert_close(losses.total, plain + sum(w * p for w, p in zip(weights, penalties, strict=True)))
     torch.testing.assert_close(losses.terms["lds"], penalties[-1].detach())
 
@@ -283,7 +199,7 @@ def test_the_inference_gap_weighs_samples_of_the_last_posterior():
     d = model.decompose(image, iterations=1)
     q = Normal(d.slots, d.slot_scale)
     z = q.mean + q.stddev * noise
-    density = log_density(image.expand(4, -1, -1, -1), *decode(model, z, 9, 8, 0), "channel")
+    density = log_density(model, image.expand(4, -1, -1, -1), *decode(model, z, 9, 8, PADS))
     expected = density + (Normal(torch.zeros(()).double(), 1).log_prob(z) - q.log_prob(z)).sum((1, 2))
     torch.testing.assert_close(weights.detach(), expected.detach())
 

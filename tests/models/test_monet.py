@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from plain_monet import attend, broadcast, mixture_nll, monet_loss
 from unscene import InputError, MONet
 from unscene.evaluation.gap import inference_gap
 from unscene.models.base import check_choices
@@ -37,109 +37,6 @@ def shaken(model):
     return model
 
 
-# ---- the equations, slot by slot, in probabilities ------------------------------------------------------------------
-
-
-def plain_block(block, x, height=None, width=None):
-    x = F.conv2d(x, block.conv.weight, padding=1)[:, :, :height, :width]
-    return F.relu(F.instance_norm(x, weight=block.norm.weight, bias=block.norm.bias))
-
-
-def plain_unet(unet, x):
-    skips = []
-    for i, block in enumerate(unet.down):
-        if i > 0:
-            x = x[:, :, : x.shape[2] // 2 * 2 : 2, : x.shape[3] // 2 * 2 : 2]
-        x = plain_block(block, x)
-        skips.append(x)
-    small = x.shape
-    x = x.flatten(1)
-    for layer in unet.mlp:
-        x = F.relu(layer(x))
-    x = x.view(small)
-    for i, (block, skip) in enumerate(zip(list(unet.up)[::-1], skips[::-1], strict=True)):
-        height, width = skip.shape[2:]
-        if i > 0:  # an odd size: one more copy of the border, one row of zeros beside the skip, cut off in the end
-            x = (
-                F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
-                .repeat_interleave(2, 2)
-                .repeat_interleave(2, 3)
-            )
-            skip = F.pad(skip, (0, width % 2, 0, height % 2))
-        x = plain_block(block, torch.cat([x, skip], 1), height, width)
-    return x
-
-
-def plain_encoder(encoder, x, padding):
-    for conv in encoder.convs:
-        x = F.relu(F.conv2d(x, conv.weight, conv.bias, stride=2, padding=padding))
-    return encoder.out(F.relu(encoder.hidden(x.flatten(1))))
-
-
-def plain_decoder(decoder, z, size):
-    """Broadcast with a margin for the convolutions, which are not padded."""
-    margin = 2 * (len(decoder.convs) - 1)
-    rows, columns = (torch.linspace(-1, 1, n + margin, dtype=z.dtype) for n in size)
-    grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(z), -1, -1, -1)
-    x = torch.cat([z[:, :, None, None].expand(-1, -1, *grid.shape[2:]), grid], 1)
-    for i, conv in enumerate(decoder.convs):
-        x = F.conv2d(x, conv.weight, conv.bias)
-        if i < len(decoder.convs) - 1:
-            x = F.relu(x)
-    return x
-
-
-def plain_masks(model, image, k):
-    scope, masks = torch.ones_like(image[:, :1]), []
-    for _ in range(k - 1):
-        features = plain_unet(model.attention, torch.cat([image, scope.log()], 1))
-        alpha = model.attention_out(features).sigmoid()
-        masks.append(scope * alpha)
-        scope = scope * (1 - alpha)
-    return [*masks, scope]
-
-
-def plain_posterior(model, image, mask, padding):
-    mean, y = plain_encoder(model.encoder, torch.cat([mask.log(), image], 1), padding).chunk(2, 1)
-    return mean, y.exp() if model.posterior_scale == "exp" else F.softplus(y + 0.5) + 1e-8
-
-
-def plain_nll(model, image, masks, rgb):
-    def density(mean, k):
-        scale = model.background_scale if k == 0 and model.mixture_event != "mean" else model.foreground_scale
-        return torch.distributions.Normal(mean, scale).log_prob(image).exp()
-
-    if model.mixture_event == "mean":
-        p = density(sum(m * x for m, x in zip(masks, rgb, strict=True)), 0)
-    elif model.mixture_event == "channel":
-        p = sum(m * density(x, k) for k, (m, x) in enumerate(zip(masks, rgb, strict=True)))
-    else:
-        p = sum(m * density(x, k).prod(1, keepdim=True) for k, (m, x) in enumerate(zip(masks, rgb, strict=True)))
-    return -p.log().sum() / len(image)
-
-
-def plain_loss(model, image, k, padding=1):
-    masks = plain_masks(model, image, k)
-    posteriors = [plain_posterior(model, image, mask, padding) for mask in masks]
-    noise = torch.randn(len(image), k, len(posteriors[0][0][0]), dtype=image.dtype)
-    zs = [mean + scale * noise[:, i] for i, (mean, scale) in enumerate(posteriors)]
-    decoded = [plain_decoder(model.decoder, z, image.shape[2:]) for z in zs]
-    nll = plain_nll(model, image, masks, [x[:, :-1].sigmoid() for x in decoded])
-    normal = torch.distributions.Normal
-    kls = [torch.distributions.kl_divergence(normal(*each), normal(0.0, 1.0)) for each in posteriors]
-    given, made = torch.stack(masks), torch.stack([x[:, -1:] for x in decoded]).softmax(0)
-    if model.mask_kl_floor:
-        given, made = (p.clamp(min=model.mask_kl_floor) for p in (given, made))
-    given, made = (torch.distributions.Categorical(p.movedim(0, -1)) for p in (given, made))
-    mask_kl = torch.distributions.kl_divergence(given, made).sum() / len(image)
-    total = nll + model.beta * sum(kl.sum() for kl in kls) / len(image) + model.gamma * mask_kl
-    if model.lds is not None:
-        codes = zs if model.lds.on == "samples" else [mean for mean, _ in posteriors]
-        pairs = [(a, b) for a in codes for b in codes if a is not b]
-        total = total + model.lds.weight * sum(50 * F.cosine_similarity(a, b).square().mean() for a, b in pairs)
-    return total
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -148,7 +45,7 @@ def plain_loss(model, image, k, padding=1):
         {"mixture_event": "mean", "mask_kl_floor": 0.1},
         {"num_slots": 1},
         {"image_size": (17, 11), "lds": {"weight": 0.5}},
-        {"lds": {"on": "means"}, "background_scale": 0.11},
+        {"lds": {"on": "means", "presence": True}, "background_scale": 0.11},
         {"geco_goal": 0.6, "background_scale": 0.7, "foreground_scale": 0.7},
     ],
     ids=str,
@@ -159,7 +56,7 @@ def test_equals_the_equations_in_values_and_gradients(options):
     torch.manual_seed(1)
     fast = model.loss({"image": image}).total
     torch.manual_seed(1)
-    plain = plain_loss(model, image, model.num_slots, options.get("encoder_padding", 1))
+    plain = monet_loss(model, image, options.get("encoder_padding", 1))
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=0)
     parameters = dict(model.named_parameters())
     mine = torch.autograd.grad(fast, parameters.values(), materialize_grads=True, allow_unused=True)
@@ -238,9 +135,9 @@ def test_decomposes_with_any_number_of_slots(num_slots):
         assert d.masks.shape == d.mask_logits.shape == (batch, num_slots, 16, 12)
         assert d.components.shape == (batch, num_slots, 3, 16, 12)
         assert d.slots.shape == d.slot_scale.shape == (batch, num_slots, 5)
-        torch.testing.assert_close(d.masks, torch.cat(plain_masks(model, image, num_slots), 1).detach())
+        torch.testing.assert_close(d.masks, torch.cat(attend(model, image, num_slots), 1).detach())
         torch.testing.assert_close(d.masks.sum(1), torch.ones(batch, 16, 12, dtype=torch.float64))
-        decoded = plain_decoder(model.decoder, d.slots.flatten(0, 1), (16, 12)).unflatten(0, (batch, num_slots))
+        decoded = broadcast(model.decoder, d.slots.flatten(0, 1), (16, 12)).unflatten(0, (batch, num_slots))
         torch.testing.assert_close(d.components, decoded[:, :, :3].sigmoid().detach())
         torch.testing.assert_close(d.mask_logits, decoded[:, :, 3].detach())
         assert not any(x.requires_grad for x in (d.masks, d.components, d.slots, d.mask_logits))
@@ -272,11 +169,11 @@ def test_posteriors_weigh_samples_as_the_loss_does():
     z = d.slots + d.slot_scale * noise
     normal = torch.distributions.Normal
     ratio = (normal(0, 1).log_prob(z) - normal(d.slots, d.slot_scale).log_prob(z)).sum((1, 2))
-    decoded = plain_decoder(model.decoder, z.flatten(0, 1), (16, 12)).unflatten(0, (6, 4))
+    decoded = broadcast(model.decoder, z.flatten(0, 1), (16, 12)).unflatten(0, (6, 4))
     for name, masks in (("gap", d.masks.expand(6, -1, -1, -1)), ("gap_generative", decoded[:, :, 3].softmax(1))):
         rgb = list(decoded[:, :, :3].sigmoid().unbind(1))
         nll = [
-            plain_nll(model, image, [m[i : i + 1, None] for m in masks.unbind(1)], [x[i : i + 1] for x in rgb])
+            mixture_nll(model, image, [m[i : i + 1, None] for m in masks.unbind(1)], [x[i : i + 1] for x in rgb])
             for i in range(6)
         ]
         torch.testing.assert_close(found[name].log_weights(noise), ratio - torch.stack(nll))

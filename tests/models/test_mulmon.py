@@ -1,12 +1,12 @@
-"""MulMON against a plain version with autograd for all gradients; its parameter counts, weights, verbs and refusals."""
+"""MulMON against the textbook version, its parameter counts, weights, verbs and refusals."""
 
 import weakref
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch.distributions import Normal
 
+from plain_mulmon import decode, draw_views, log_density, mulmon_loss, view_loss
 from unscene import InputError, MulMON, load
 from unscene.models.base import check_choices
 from unscene.models.mulmon import rising_weights
@@ -41,134 +41,6 @@ def model(**options):
     return model
 
 
-# ---- the plain version -------------------------------------------------------------------------------------------
-
-
-def plain_loss(m, image, viewpoint, observed, queried):
-    """The objective for given indices (B, L) and (B, Q) of views."""
-    rows = torch.arange(len(image))
-    belief = m.initial_belief.expand(len(image), m.num_slots, -1)
-    total, L = 0.0, observed.shape[1]
-    for i in range(L):
-        prior = torch.zeros_like(belief) if i == 0 and m.first_prior == "normal" else belief
-        index = observed[:, i]
-        loss, belief = plain_view(m, image[rows, index], viewpoint[rows, index], belief, prior)
-        total = total + 2 / (L + 1) * (i + 1) / L * loss
-    if m.query_weight:
-        mean, logvar = belief.chunk(2, 2)
-        noise = torch.randn(len(image), queried.shape[1], *mean.shape[1:], dtype=mean.dtype)
-        for q in range(queried.shape[1]):
-            z, index = mean + (0.5 * logvar).exp() * noise[:, q], queried[:, q]
-            means, masks, _, _ = plain_decode(m, z, viewpoint[rows, index])
-            log_prob = (masks.log().unsqueeze(2) + log_density(m, image[rows, index], means)).logsumexp(1)
-            total = total - m.query_weight * log_prob.sum() / len(image) / queried.shape[1]
-    return total
-
-
-def plain_view(m, image, viewpoint, belief, prior):
-    """IODINE with a prior, on one view: its weighted loss and the belief behind it."""
-    belief, state, total, T = belief.clone(), None, 0.0, m.iterations
-    for t in range(1, T + 1):
-        mean, logvar = belief.chunk(2, 2)
-        z = mean + (0.5 * logvar).exp() * torch.randn_like(mean.flatten(0, 1)).view_as(mean)
-        means, masks, logits, projected = plain_decode(m, z, viewpoint)
-        log_densities = log_density(m, image, means)
-        log_prob = (masks.log().unsqueeze(2) + log_densities).logsumexp(1)
-        q, p = (Normal(x.chunk(2, 2)[0], (0.5 * x.chunk(2, 2)[1]).exp()) for x in (belief, prior))
-        kl = torch.distributions.kl_divergence(q, p) if m.kl == "analytic" else q.log_prob(z) - p.log_prob(z)
-        alike = plain_lds(m, z, mean, projected, viewpoint, masks)
-        objective = kl.sum() - log_prob.sum()
-        seen = objective + (m.lds.weight * alike.sum() if m.lds and m.lds.in_refinement else 0.0)
-        last = t == T or m.lds is None or m.lds.iterations == "all"
-        total = total + t / T * 2 / (T + 1) * (objective + (m.lds.weight * alike.sum() if m.lds and last else 0.0))
-        if t < T:
-            gradients = torch.autograd.grad(seen, (means, masks, belief), retain_graph=True)
-            change, state = plain_refine(
-                m, image, viewpoint, belief, means, masks, logits, log_densities, gradients, state
-            )
-            belief = belief + change
-    return total / len(image), belief
-
-
-def plain_lds(m, z, mean, projected, viewpoint, masks):
-    """The penalty of each scene, pair by pair."""
-    if m.lds is None:
-        return 0.0
-    x = z if m.lds.on == "samples" else mean
-    if m.lds_on_projected:
-        x = projected if m.lds.on == "samples" else plain_project(m, mean, viewpoint)
-    pairs = [(h, j) for h in range(x.shape[1]) for j in range(x.shape[1]) if h != j]
-    penalty = 0.0
-    for h, j in pairs:
-        present = masks[:, h].detach().amax((1, 2)) * masks[:, j].detach().amax((1, 2)) if m.lds.presence else 1.0
-        penalty = penalty + present * F.cosine_similarity(x[:, h], x[:, j], dim=1) ** 2 / (2 * m.lds.scale**2)
-    return penalty
-
-
-def log_density(m, image, means):
-    """Of each channel, or with a mixture per pixel of all together."""
-    channels = Normal(means, m.likelihood.scale).log_prob(image.unsqueeze(1))
-    return channels if m.per_channel else channels.sum(2, keepdim=True)
-
-
-def plain_project(m, z, viewpoint):
-    y = m.view_encoder(viewpoint).unsqueeze(1).expand(-1, z.shape[1], -1)
-    return m.projector(torch.cat([z, y], 2))
-
-
-def plain_decode(m, z, viewpoint):
-    projected, (H, W) = plain_project(m, z, viewpoint), m.image_size
-    H, W = H + 2 * (len(m.decoder.convs) - 1), W + 2 * (len(m.decoder.convs) - 1)
-    x = projected.flatten(0, 1)[:, :, None, None].expand(-1, -1, H, W)
-    x = torch.cat([x, coordinates(H, W).expand(len(x), -1, -1, -1)], 1)
-    *hidden, last = m.decoder.convs
-    for layer in hidden:
-        x = F.relu(F.conv2d(x, layer.weight, layer.bias))
-    x = F.conv2d(x, last.weight, last.bias).unflatten(0, z.shape[:2])
-    return x[:, :, :-1], x[:, :, -1].softmax(1), x[:, :, -1], projected
-
-
-def plain_refine(m, image, viewpoint, belief, means, masks, logits, log_densities, gradients, state):
-    B, K = masks.shape[:2]
-    d_means, d_masks, d_belief = gradients
-    of_pixels = log_densities.sum(2)
-    likelihood = (masks.unsqueeze(2) * log_densities.exp()).sum(1).prod(1)
-    own = (masks.unsqueeze(2) * log_densities.exp()).prod(2)
-    without = (likelihood.unsqueeze(1) - own) / (1 - masks + 1e-5)
-    inputs = [
-        means,
-        *(x.unsqueeze(2) for x in (masks, logits, of_pixels.softmax(1))),
-        normalised(d_means, (2, 3, 4)),
-        *(normalised(x.unsqueeze(2), (2, 3, 4)) for x in (d_masks, likelihood.unsqueeze(1), without)),
-        image.unsqueeze(1),
-        coordinates(*m.image_size).unsqueeze(0),
-    ]
-    x = torch.cat([x.expand(B, K, -1, -1, -1) for x in inputs], 2).flatten(0, 1)
-    for layer in m.refinement.convs:
-        x = F.relu(F.conv2d(x, layer.weight, layer.bias, stride=2))
-    x = x.flatten(1)
-    for layer in m.refinement.mlp:
-        x = F.relu(layer(x))
-    code = m.view_encoder(viewpoint).unsqueeze(1).expand(-1, K, -1)
-    vectors = torch.cat([belief, normalised(d_belief, (2,)), *([code] if m.view_in_refinement else [])], 2)
-    x = torch.cat([x, vectors.flatten(0, 1)], 1)
-    if m.refinement.lstm is None:
-        return m.refinement.head(x).unflatten(0, (B, K)), None
-    state = m.refinement.lstm(x, state)
-    return m.refinement.head(state[0]).unflatten(0, (B, K)), state
-
-
-def normalised(x, axes):
-    x = x.detach()
-    centred = x - x.mean(axes, keepdim=True)
-    return centred / (centred.square().mean(axes, keepdim=True) + 1e-10).sqrt()
-
-
-def coordinates(H, W):
-    axes = torch.linspace(-1, 1, H, dtype=torch.float64), torch.linspace(-1, 1, W, dtype=torch.float64)
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"))
-
-
 # ---- the fast version against it ---------------------------------------------------------------------------------
 
 
@@ -178,11 +50,10 @@ def test_before_single_view_steps_one_view_is_observed_and_none_queried():
         torch.manual_seed(1)
         fast = m.loss(batch, step)
         torch.manual_seed(1)
-        viewpoint = batch["viewpoint"] + m.view_noise * torch.randn_like(batch["viewpoint"])
-        observed, queried = m._choose(2, 4, torch.device("cpu"))
+        viewpoint, observed, queried = draw_views(m, batch["viewpoint"])
         if step == 2:
             observed, queried = observed[:, :1], queried[:, :0]
-        torch.testing.assert_close(fast.total, plain_loss(m, batch["image"], viewpoint, observed, queried))
+        torch.testing.assert_close(fast.total, mulmon_loss(m, batch["image"], viewpoint, observed, queried))
         assert ("query_nll" in fast.terms) == (step == 3)
 
 
@@ -208,9 +79,7 @@ def test_equals_the_plain_version_in_values_and_gradients(options):
     torch.manual_seed(1)
     fast = m.loss(batch).total
     torch.manual_seed(1)
-    viewpoint = batch["viewpoint"] + m.view_noise * torch.randn_like(batch["viewpoint"])
-    observed, queried = m._choose(2, 4, torch.device("cpu"))
-    plain = plain_loss(m, batch["image"], viewpoint, observed, queried)
+    plain = mulmon_loss(m, batch["image"], *draw_views(m, batch["viewpoint"]))
     torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-9)
     mine, textbook = gradients(m, fast), gradients(m, plain)
     for name in mine:
@@ -231,7 +100,7 @@ def test_one_view_without_queries_is_iterative_inference_with_the_learned_prior(
     torch.manual_seed(1)
     m._choose(2, 1, torch.device("cpu"))  # the same noise from here on
     start = m.initial_belief.expand(2, 3, -1)
-    expected, _ = plain_view(m, batch["image"][:, 0], batch["viewpoint"][:, 0], start, start)
+    expected, _ = view_loss(m, batch["image"][:, 0], batch["viewpoint"][:, 0], start, start)
     torch.testing.assert_close(losses.total, expected)
     assert losses.terms.keys() == {"nll", "kl"}
 
@@ -327,7 +196,7 @@ def test_views_are_shown_as_the_slots_render_them():
     torch.testing.assert_close(again.mask_logits, d.mask_logits)
     novel = m.render(d.slots[:, 0], batch["viewpoint"][:, 3:], size=(9, 7))
     assert novel.components.shape == (2, 1, 3, 3, 9, 7) and novel.slot_scale is None
-    means, masks, _, _ = plain_decode(m, d.slots[:, 0], batch["viewpoint"][:, 1])
+    means, masks, _, _ = decode(m, d.slots[:, 0], batch["viewpoint"][:, 1])
     torch.testing.assert_close(d.components[:, 1], means)
     torch.testing.assert_close(d.masks[:, 1], masks)
 
@@ -340,7 +209,7 @@ def test_inference_is_that_of_training():
     def observe():
         belief = m.initial_belief.expand(2, 3, -1)
         for image, viewpoint in zip(batch["image"].unbind(1), batch["viewpoint"].unbind(1), strict=True):
-            _, belief = plain_view(m, image, viewpoint, belief, belief)
+            _, belief = view_loss(m, image, viewpoint, belief, belief)
         return belief
 
     belief = with_noise(noises, observe)
@@ -427,7 +296,7 @@ def test_its_posterior_is_the_final_belief_beside_the_first(options):
         z = q.loc + q.scale * sample
         expected = Normal(mean, (0.5 * logvar).exp()).log_prob(z).sum() - q.log_prob(z).sum()
         for image, viewpoint in zip(scene["image"].unbind(1), scene["viewpoint"].unbind(1), strict=True):
-            means, masks, _, _ = plain_decode(m, z[None], viewpoint)
+            means, masks, _, _ = decode(m, z[None], viewpoint)
             expected += (masks.log().unsqueeze(2) + log_density(m, image, means)).logsumexp(1).sum()
         torch.testing.assert_close(weight, expected)
 
