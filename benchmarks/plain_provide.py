@@ -42,7 +42,7 @@ class PlainPROVIDE(nn.Module):
                 means, logits = self.decode(z, h_time, B)
                 masks = logits.softmax(1)
                 weight = (i + 1) / (m.iterations if m.step_weight == "constant" else decodes)
-                weight = i / (decodes - 1) if m.step_weight == "refined" else weight
+                weight = i / (decodes - 1) if m.step_weight == "refined" and not predicted else weight
                 total = total + weight * self.objective(video[:, f], means, masks, posterior, prior) / B
                 if i == m.iterations - 1:
                     break

@@ -39,7 +39,7 @@ def video(frames=3, batch=2):
         {"conditional": False, "grid": "full", "step_weight": "frame"},
         {"resample": True, "mask_posterior": "log_likelihood", "recompute": True, "truncate": 9},
         {"code_norm": True, "shortcut": True, "step_weight": "refined"},
-        {"start": "predicted", "resample": True},
+        {"start": "predicted", "resample": True, "step_weight": "refined"},
         {"start": "predicted", "prior_logvar": "linear", "step_weight": "frame", "recompute": True},
         {"start": "predicted", "predict_z": "prior_mean", "predicted_frames": 2, "code_norm": True, "shortcut": True},
         {"predicted_frames": 3},
@@ -139,7 +139,7 @@ def test_decode_counts(R, totals):
 
 def test_weights_of_frames():
     model = PROVIDE(**SMALL | {"iterations": 6})
-    weights = [sum(model._weight(i, n) for i in range(n)) for n in map(model.num_decodes, range(6))]
+    weights = [sum(model._weight(f, i, n) for i in range(n)) for f, n in enumerate(map(model.num_decodes, range(6)))]
     assert weights == pytest.approx([3.5, 2.5, 10 / 6, 1, 0.5, 0.5])
 
 

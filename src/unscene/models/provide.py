@@ -100,7 +100,8 @@ class PROVIDE(VideoModel):
         temporal: False leaves the time axis out, with a plain LSTM: the paper's baseline, IODINE on each frame; it
             needs ``grid`` "full" and ``conditional`` False.
         step_weight: evaluation i counts (i + 1) / R ("constant", the code), or over those of its frame ("frame"), or
-            nothing before the first refinement and 1 behind the last, as in IODINE ("refined").
+            nothing before the first refinement and 1 behind the last, as in IODINE ("refined"); but frames that start
+            at a prediction count as with "frame".
         prior_logvar: the prior's log variance is a softplus, so at least 0 (the code), or linear.
         mask_posterior: softmax over the slots of likelihoods (the code) or of their logarithms, as in IODINE.
         resample: draw the first sample of every frame from the posterior, instead of one for the whole video.
@@ -249,7 +250,8 @@ class PROVIDE(VideoModel):
                 terms, (posterior, hidden, cell) = self._iterate(frame, state, update=i < self.iterations - 1)
                 alike_weight = self.lds.weight_at(i, num_decodes - 1) if self.lds else 0.0
                 weights = (frame.beta, self.kl_weight, self.entropy_weight, alike_weight)
-                total = total + self._weight(i, num_decodes) * sum(w * t for w, t in zip(weights, terms, strict=True))
+                objective = sum(w * t for w, t in zip(weights, terms, strict=True))
+                total = total + self._weight(f, i, num_decodes) * objective
             last.append(torch.stack([term.detach() for term in terms]))
         means = dict(zip(("nll", "kl", "entropy", "lds"), torch.stack(last).mean(0), strict=True))
         if self.training and self.adapt_weight:
@@ -476,8 +478,9 @@ class PROVIDE(VideoModel):
             for layer in self.condition[::2]:
                 lecun_init(layer)
 
-    def _weight(self, i: int, num_decodes: int) -> float:
-        if self.step_weight == "refined":
+    def _weight(self, f: int, i: int, num_decodes: int) -> float:
+        predicted = f > 0 and self.start == "predicted"
+        if self.step_weight == "refined" and not predicted:
             return i / (num_decodes - 1) if num_decodes > 1 else 1.0
         return (i + 1) / (self.iterations if self.step_weight == "constant" else num_decodes)
 
