@@ -159,6 +159,17 @@ def test_weights_that_do_not_fit(folder):
         unscene.load(folder)
 
 
+def test_a_video_model_starts_from_the_weights_of_the_image_model_that_it_extends(tmp_path):
+    sizes = {"num_slots": 2, "latent_size": 3, "decoder_channels": [4], "refinement_channels": [4]}
+    static, video = unscene.IODINE(**sizes), unscene.SequentialIODINE(**sizes)
+    static.save_pretrained(tmp_path / "static")
+    pretrained.initialise(video, tmp_path / "static")
+    assert torch.equal(video.initial_posterior, static.initial_posterior)
+    video.save_pretrained(tmp_path / "video")
+    with pytest.raises(InputError, match="video holds weights of SequentialIODINE; they cannot initialise a IODINE"):
+        pretrained.initialise(static, tmp_path / "video")
+
+
 def test_initialising_takes_weights_of_the_same_method_and_shapes(folder):
     model = ToyModel(num_slots=5)
     pretrained.initialise(model, folder)

@@ -118,11 +118,11 @@ def build(cls: type[SceneModel], config: dict[str, Any], folder: Path) -> SceneM
 
 
 def initialise(model: SceneModel, source: str | Path) -> SceneModel:
-    """Fill ``model`` with the weights that ``source`` holds, which must be of the same method and shapes."""
+    """Fill ``model`` with the weights that ``source`` holds, of its method or one that this extends, in its shapes."""
     folder = find_weights(source)
-    theirs, ours = read_config(folder).get("method"), type(model).__name__
-    if theirs != ours:
-        raise InputError(f"{source} holds weights of {theirs}; they cannot initialise a {ours}")
+    theirs, ours = read_config(folder).get("method"), [cls.__name__ for cls in type(model).__mro__]
+    if theirs not in ours:
+        raise InputError(f"{source} holds weights of {theirs}; they cannot initialise a {ours[0]}")
     return read_weights(model, folder / WEIGHTS, "the model to initialise")
 
 
