@@ -114,9 +114,9 @@ def test_json_and_table_of_predictions():
         "metric                       mean         std       n",
         "frame_fg_ari_legacy             1           0       2",
         "",
-        "horizon              mse      mse 1..h           ari      ari 1..h",
-        "1                    0.1           0.1             -             -",
-        "2                    0.3           0.2          0.75          0.75",
+        "horizon                 mse         mse 1..h              ari         ari 1..h",
+        "1                       0.1              0.1                -                -",
+        "2                       0.3              0.2             0.75             0.75",
         "Note.",
     ]
     table = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))["prediction"]

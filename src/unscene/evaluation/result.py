@@ -47,8 +47,8 @@ class Evaluation:
         titles = (name if key == "at" else f"{name} 1..h" for name, key, _ in columns)
         lines = zip(*(values for _, _, values in columns), strict=True)
         return [
-            f"\n{'horizon':<10}" + "".join(f"{title:>14}" for title in titles),
-            *(f"{h:<10}" + "".join(f"{_number(value):>14}" for value in line) for h, line in enumerate(lines, 1)),
+            f"\n{'horizon':<10}" + "".join(f"{title:>17}" for title in titles),
+            *(f"{h:<10}" + "".join(f"{_number(value):>17}" for value in line) for h, line in enumerate(lines, 1)),
         ]
 
     def to_json(self) -> dict[str, Any]:
