@@ -29,6 +29,11 @@ def test_generator_options():
     assert torch.equal(dataset[2]["image"], expected[2]["image"])
 
 
+def test_whole_numbers_do_for_any_number():
+    scene = open_dataset("orbit", views=2, image_size=8, arc=180)[0]
+    torch.testing.assert_close(scene["viewpoint"][1], torch.tensor([-1.0, 1.0, 0.0]), atol=1e-4, rtol=0)
+
+
 def test_hdf5(tmp_path):
     for name in ("a.h5", "a.hdf5"):
         save_hdf5({"test": Tetrominoes(2)}, tmp_path / name)

@@ -197,8 +197,9 @@ def _build(dataset: type[SceneDataset], *args: Any, **options: Any) -> SceneData
     if unknown:
         known = ", ".join(signature.parameters)
         raise InputError(f"{dataset.__name__} has no option {min(unknown)!r}; its options are {known}")
-    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
     hints = get_type_hints(dataset.__init__)
+    options = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+    options = {name: float(v) if hints[name] is float and type(v) is int else v for name, v in options.items()}
     for name, value in options.items():
         if not _fits(value, hints[name]):
             wanted = signature.parameters[name].annotation
