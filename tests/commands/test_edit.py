@@ -47,7 +47,7 @@ def test_without_edits_the_layers_are_written(weights, photo, tmp_path, capsys):
     assert {path.name for path in folder.iterdir()} == FILES
     info = json.loads((folder / "info.json").read_text())
     assert [row["layer"] for row in info["before"]] == [1, 2] and info["edits"] == {}
-    assert info["before"] == info["after"] and info["before"][0]["half_side"] == 0.5
+    assert info["before"] == info["after"] and info["before"][0]["area"] == pytest.approx((0.5 * 8 / 12) ** 2, rel=0.02)
 
 
 def test_an_edited_image(weights, model, photo, tmp_path):
@@ -77,9 +77,27 @@ def test_a_layer_is_deleted_and_its_room_taken_by_a_copy(weights, model, photo, 
     scene = scenes.delete(model, model.parse(Painted(1)[0]["image"][None]), 1)
     copied = apply(model, scene, 2, {"duplicate": True, "move": [0.5, 0.5]})
     assert copied.sprite[0, 0] == scene.sprite[0, 1]
-    centres, _ = scenes.places(copied)
+    centres, _ = scenes.places(model, copied)
     torch.testing.assert_close(centres[0, 0], torch.tensor([0.5, 0.5]))
-    assert torch.equal(centres[0, 1], scenes.places(scene)[0][0, 1])
+    torch.testing.assert_close(centres[0, 1], scenes.places(model, scene)[0][0, 1])
+
+
+def test_sprites_without_a_position_are_moved_and_scaled(photo, tmp_path):
+    """As those of the recipe for one's own images."""
+    whole = {"sprite_size": None, "sprite_transforms": "color_projective", "layer_transforms": "identity"}
+    model = hand_made(num_layers=1, empty_sprite=False, **whole)
+    with torch.no_grad():
+        model.sprite_masks.zero_()
+        model.sprite_masks[..., 4:12, 4:12] = 1
+    model.save_pretrained(tmp_path / "w")
+    edits = ["--layer", "1", "--move", "0.1", "-0.2", "--scale", "1.5", "--out", str(tmp_path / "out")]
+    assert main(["edit", str(tmp_path / "w"), photo, *edits]) == 0
+    info = json.loads((tmp_path / "out" / "photo" / "info.json").read_text())
+    before, after = info["before"][0], info["after"][0]
+    assert before["centre"] == pytest.approx([-0.5, -1 / 3], abs=1e-6) and before["area"] == pytest.approx(64 / 768)
+    assert after["centre"] == pytest.approx([0.1, -0.2]) and after["area"] == pytest.approx(2.25 * 64 / 768)
+    opaque = pixels(tmp_path / "out" / "photo" / "layer_1.png")[..., 3] / 255
+    assert opaque.mean() == pytest.approx(after["area"], rel=0.03)
 
 
 def test_colours():

@@ -34,33 +34,100 @@ def picture(model, scene):
     return model.render(scene).reconstruction
 
 
-def test_moving_puts_the_centre_there(model):
-    scene = edits.move(model, scene_of(model), 2, (0.3, -0.4))
-    expected = torch.tensor([0.3, -0.4], dtype=torch.float64)
-    torch.testing.assert_close(centroid(mask_of(model, scene, 2)), expected, atol=5e-3, rtol=0)
-    torch.testing.assert_close(edits.places(scene)[0][0, 1], expected)
-    assert torch.equal(scene.layer["position"][:, [0, 2]], scene_of(model).layer["position"][:, [0, 2]])
+# ---- place and size, for every kind of model --------------------------------------------------------------------
+
+WHOLE = {"sprite_size": None, "layer_transforms": "identity", "empty_sprite": False}  # sprites as large as the image
+KINDS = {
+    "shared position": {"empty_sprite": False},
+    "own position": {"sprite_transforms": "color_position", "layer_transforms": "identity", "empty_sprite": False},
+    "both deform": {"sprite_transforms": "similarity", "empty_sprite": False},
+    "projective": WHOLE | {"sprite_transforms": "color_projective"},  # as the recipe for one's own images
+    "tps": WHOLE | {"sprite_transforms": "color_projective_tps"},
+    "color behind": WHOLE | {"sprite_transforms": "affine_color"},
+    "no warp": WHOLE | {"sprite_transforms": "identity"},
+}
+SIZE = (60, 80)
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.5])
-def test_scaling_keeps_the_centre(model, factor):
-    before = edits.move(model, scene_of(model), 2, (0.2, -0.1))
+@pytest.fixture(scope="module", params=KINDS)
+def parsed(request):
+    """A model of some kind in float64, whose sprites are not in their middle, and a scene of two images."""
+    model = hand_made(num_layers=2, image_size=SIZE, **KINDS[request.param]).double()
+    height, width = model.sprite_size
+    with torch.no_grad():
+        model.sprite_masks.fill_(-0.3)
+        model.sprite_masks[..., height // 4 : height * 5 // 8, width * 3 // 8 : width * 3 // 4] = 1.2
+        for transforms in (model.own_transforms, model.layer_transforms):
+            for name, predictor in transforms.predictors.items():
+                scale = 0.5 if name == "position" else 0.03
+                predictor.biases[2].add_(torch.randn_like(predictor.biases[2]), alpha=scale)
+    image = torch.rand(2, 3, *SIZE, generator=torch.Generator().manual_seed(0))
+    return model, model.parse(image)
+
+
+def test_moving_puts_the_centre_there(parsed):
+    model, scene = parsed
+    moved = edits.move(model, scene, 2, (0.3, -0.4))
+    before, after = model.layer_masks(scene), model.layer_masks(moved)
+    for mask, centre in zip(after[:, 1], edits.places(model, moved)[0][:, 1], strict=True):
+        expected = torch.tensor([0.3, -0.4], dtype=torch.float64)
+        torch.testing.assert_close(centroid(mask.clamp(0, 1)), expected, atol=5e-3, rtol=0)
+        torch.testing.assert_close(centre, expected)
+    torch.testing.assert_close(after[:, 0], before[:, 0])
+    torch.testing.assert_close(edits.places(model, moved)[0][:, 0], edits.places(model, scene)[0][:, 0])
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.5])
+def test_scaling_keeps_the_centre(parsed, factor):
+    model, scene = parsed
+    before = edits.move(model, scene, 2, (0.2, -0.1))
     after = edits.scale(model, before, 2, factor)
-    small, large = mask_of(model, before, 2), mask_of(model, after, 2)
-    torch.testing.assert_close(centroid(large), centroid(small), atol=5e-3, rtol=0)
-    assert large.sum() / small.sum() == pytest.approx(factor**2, rel=0.05)
-    assert edits.places(after)[1][0, 1] == pytest.approx(factor * edits.places(before)[1][0, 1].item())
+    for small, large in zip(model.layer_masks(before)[:, 1], model.layer_masks(after)[:, 1], strict=True):
+        small, large = small.clamp(0, 1), large.clamp(0, 1)
+        torch.testing.assert_close(centroid(large), centroid(small), atol=5e-3, rtol=0)
+        assert large.sum() / small.sum() == pytest.approx(factor**2, rel=0.05)
+    torch.testing.assert_close(edits.places(model, after)[1][:, 1], factor**2 * edits.places(model, before)[1][:, 1])
+    other_order = edits.move(model, edits.scale(model, scene, 2, factor), 2, (0.2, -0.1))
+    torch.testing.assert_close(other_order.placement, after.placement)
 
 
-def test_nothing_grows_beyond_the_image(model):
-    centres, half_sides = edits.places(edits.scale(model, scene_of(model), 1, 1e6))
-    assert 0.99 < half_sides[0, 0] < 1
-    torch.testing.assert_close(centres, edits.places(scene_of(model))[0])
+def test_moving_by_whole_pixels_moves_the_pixels(parsed):
+    """So nothing is sampled twice, which would blur it, and what an edit takes out of the image can come back."""
+    model, scene = parsed
+    x, y = edits.places(model, scene)[0][0, 0].tolist()
+    one = one_of(scene, 0)
+    away = edits.scale(model, edits.move(model, edits.scale(model, one, 1, 0.5), 1, (-1.0, 1.0)), 1, 2.0)
+    there = (x + 6 / SIZE[1], y - 10 / SIZE[0])
+    moved = edits.move(model, away, 1, there)
+    before, after = model.layer_masks(one)[0, 0], model.layer_masks(moved)[0, 0]
+    torch.testing.assert_close(after[:-5, 3:], before[5:, :-3], rtol=0, atol=1e-9)
+
+
+def test_an_identity_changes_nothing(parsed):
+    model, scene = parsed
+    same = edits.move(
+        model, edits.scale(model, scene, 1, 1.0), 1, edits.places(model, one_of(scene, 0))[0][0, 0].tolist()
+    )
+    torch.testing.assert_close(picture(model, same)[0], picture(model, scene)[0], rtol=0, atol=1e-9)
+    assert torch.equal(edits.scale(model, same, 2, 1.0).placement, same.placement)
+
+
+def test_what_the_border_cuts_off_is_there_when_moved_in(model):
+    scene = scene_of(model)
+    scene.layer["position"][0, 0] = torch.tensor([1.0, 0.9 * (1 + torch.e), 0.0])  # its middle at the left border
+    centres, areas = edits.places(model, scene)
+    assert centres[0, 0, 0] > -0.9 and areas[0, 0] < 0.8 * areas[0, 1]
+    moved = edits.move(model, scene, 1, (0.0, 0.0))
+    torch.testing.assert_close(mask_of(model, moved, 1).sum(), mask_of(model, scene, 2).sum(), rtol=0.02, atol=0)
+
+
+def test_layers_can_be_larger_than_the_image(model):
+    assert mask_of(model, edits.scale(model, scene_of(model), 1, 50.0), 1).min() > 0.999
 
 
 def centre_pixel(model, scene, layer):
     """The colour in the middle of a layer."""
-    x, y = edits.places(scene)[0][0, layer - 1].tolist()
+    x, y = edits.places(model, scene)[0][0, layer - 1].tolist()
     height, width = model.image_size
     return picture(model, scene)[0, :, round((y + 1) / 2 * height), round((x + 1) / 2 * width)]
 
@@ -143,9 +210,12 @@ def test_a_copy_hides_the_original_and_is_like_it(model):
     assert twice.occlusion[0].tolist() == [[0, 0, 0], [1, 0, 1], [1, 0, 0]]  # 2 hides both, the copy the original
     torch.testing.assert_close(picture(model, edits.delete(model, twice, 1)), picture(model, scene))
     elsewhere = edits.move(model, twice, 3, (0.8, 0.8))
-    assert mask_of(model, elsewhere, 3).sum() > 0 and torch.equal(
-        elsewhere.layer["position"][:, 0], twice.layer["position"][:, 0]
+    torch.testing.assert_close(
+        centroid(mask_of(model, elsewhere, 3)), torch.full((2,), 0.8).double(), atol=5e-3, rtol=0
     )
+    torch.testing.assert_close(mask_of(model, elsewhere, 1), mask_of(model, scene, 1))
+    again = edits.duplicate(model, edits.delete(model, elsewhere, 1), 3)
+    torch.testing.assert_close(mask_of(model, again, 1), mask_of(model, elsewhere, 3))
 
 
 def test_a_copy_has_the_originals_own_parameters():
@@ -187,7 +257,7 @@ def test_edits_change_nothing_in_place_and_all_images_alike(model, edit, value):
     for field in fields(SpriteScene):
         ours, theirs = getattr(scene, field.name), getattr(before, field.name)
         for one, other in zip(*(list(v.values()) if isinstance(v, dict) else [v] for v in (ours, theirs)), strict=True):
-            assert torch.equal(one, other)
+            assert one is other is None or torch.equal(one, other)
     for i in range(2):
         alone = edit(model, one_of(scene, i), 1, *value)
         torch.testing.assert_close(picture(model, together)[i : i + 1], picture(model, alone))
@@ -198,17 +268,20 @@ def test_edits_change_nothing_in_place_and_all_images_alike(model, edit, value):
 
 
 def one_of(scene, i):
-    values = {field.name: getattr(scene, field.name) for field in fields(SpriteScene)}
-    cut = {
-        n: {k: t[i : i + 1] for k, t in v.items()} if isinstance(v, dict) else v[i : i + 1] for n, v in values.items()
-    }
-    return SpriteScene(**cut)
+    def cut(value):
+        if isinstance(value, dict):
+            return {name: cut(own) for name, own in value.items()}
+        return None if value is None else value[i : i + 1]
+
+    return SpriteScene(**{field.name: cut(getattr(scene, field.name)) for field in fields(SpriteScene)})
 
 
 def test_what_is_parsed_can_be_edited():
     model = hand_made(num_layers=1, layer_transforms="color_position", empty_sprite=False)
     scene = model.parse(torch.rand(2, 3, 24, 32))
-    assert torch.equal(edits.places(scene)[1], torch.full((2, 1), 0.5))  # untrained networks say zero
+    centres, areas = edits.places(model, scene)  # untrained networks say zero: half the image's side, 8 / 12 of it mask
+    torch.testing.assert_close(centres, torch.zeros(2, 1, 2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(areas, torch.full((2, 1), (0.5 * 8 / 12) ** 2), rtol=0.02, atol=0)
     assert (edits.recolour(model, scene, 1, (0.1, 0.2, 0.3)).layer["color"] != 0).any()
 
 
@@ -246,12 +319,22 @@ def test_refusals_that_depend_on_the_scene(model):
         edits.move(model, some, 1, (0.0, 0.0))
 
 
-def test_models_without_position_or_colour(model):
-    bare = replace(scene_of(model), layer={})
+def test_what_has_no_mask_has_no_place(model):
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.sprite_masks[0] = -0.5
+    centres, areas = edits.places(model, scene_of(model))
+    assert not centres[0, 0].any() and areas[0, 0] == 0 < areas[0, 1]
     for edit, value in ((edits.move, (0.0, 0.0)), (edits.scale, 2.0)):
         with pytest.raises(
-            InputError, match="cannot be moved or scaled; train one whose layer_transforms have position"
+            InputError, match="^the mask of layer 1 is empty, so the layer has no centre and cannot be m"
         ):
-            edit(model, bare, 1, value)
+            edit(model, scene_of(model), 1, value)
+    with pytest.raises(InputError, match="the mask of layer 1 is empty in image 0 of the batch, so"):
+        edits.move(model, scene_of(model, batch=2), 1, (0.0, 0.0))
+
+
+def test_models_without_colour(model):
+    bare = replace(scene_of(model), layer={})
     with pytest.raises(InputError, match="cannot be recoloured; train one whose layer_transforms have color"):
         edits.recolour(model, bare, 1, (0.1, 0.2, 0.3))

@@ -31,6 +31,21 @@ def test_applies_what_has_parameters_from_left_to_right():
     assert torch.equal(build("color_identity")(maps, {}), maps)
 
 
+def test_the_last_warp_places_what_comes_out():
+    placement = torch.tensor([[1.5, 0.1, -0.3], [0.6, -0.4, 0.2]])
+    maps = torch.rand(2, 4, 5, 6, 5)
+    module = build("projective_tps_color")
+    names = {"projective": 9, "tps": 32, "color": 6}
+    parameters = {name: 0.1 * torch.randn(2, size) for name, size in names.items()}
+    projective, tps, color = make_transforms("projective_tps_color", **SIZES)
+    expected = color(tps(projective(maps, parameters["projective"]), parameters["tps"], placement), parameters["color"])
+    assert torch.equal(module(maps, parameters, placement), expected)
+    assert module.has_warp(parameters) and not module.has_warp({"color": parameters["color"]})
+    (still,) = make_transforms("translation", **SIZES)
+    alone = still(color(maps, parameters["color"]), torch.zeros(2, 2), placement)
+    assert torch.equal(module(maps, {"color": parameters["color"]}, placement), alone)
+
+
 def test_every_network_of_a_stack_predicts_for_itself():
     module = build(stack=(2, 3)).double()
     with torch.no_grad():

@@ -45,6 +45,12 @@ def place(name, beta, x, y):
     return thin_plate(beta, x, y)
 
 
+def place_beyond(name, beta, x, y):
+    """`place`, but what may fold back goes on as a shift outside the frame."""
+    inside = [max(-1, min(1, u)) for u in (x, y)] if name in POINTS else (x, y)
+    return [found + u - v for found, u, v in zip(place(name, beta, *inside), (x, y), inside, strict=True)]
+
+
 def phi(r):
     return 0.5 * r**2 * math.log(r**2) if r > 0 else 0.0
 
@@ -75,15 +81,19 @@ def sample(image, x, y, points, padding):
     return out + image[:, 0, 0] * 0
 
 
-def plain_warp(name, maps, beta, size, padding, sampled_as_points):
-    points = name in POINTS
+def plain_warp(name, maps, beta, size, padding, sampled_as_points, placement=((1, 0, 0), (1, 0, 0))):
+    def before(i, n, factor, offset):
+        """The place that is put to pixel i: it may lie between pixels."""
+        there = ((2 * i + 1) / n - 1 - offset) / factor
+        return pixel_place(((there + 1) * n - 1) / 2, n, name in POINTS)
+
     return torch.stack([
         torch.stack([
-            sample(image, *place(name, b, pixel_place(j, size[1], points), pixel_place(i, size[0], points)),
+            sample(image, *place_beyond(name, b, before(j, size[1], r, x), before(i, size[0], r, y)),
                    sampled_as_points, padding)
             for i in range(size[0]) for j in range(size[1])
         ], 1).unflatten(1, size)
-        for image, b in zip(maps, beta, strict=True)
+        for image, b, (r, x, y) in zip(maps, beta, placement, strict=True)
     ])  # fmt: skip
 
 
@@ -110,6 +120,30 @@ def test_warps_equal_a_loop_over_pixels(name, padding):
     beta = random_beta(transform)
     expected = plain_warp(name, maps, beta, size, padding, name in POINTS and not reference)
     assert_same(transform(maps, beta), expected, [maps, beta])
+
+
+@pytest.mark.parametrize("name", [*WARPS, "tps as in the reference code"])
+def test_placed_warps_equal_a_loop_over_pixels(name):
+    reference = " " in name
+    name = name.split()[0]
+    size = (6, 7) if name == "position" else (5, 4)
+    transform = make(name, 1, (5, 4), size, tps_reference_sampling=reference)
+    maps, beta = torch.randn(2, 3, 5, 4, dtype=torch.float64), random_beta(transform)
+    placement = torch.tensor([[1.5, 0.1, -0.3], [0.6, -0.4, 0.2]], dtype=torch.float64)
+    expected = plain_warp(name, maps, beta, size, "zeros", name in POINTS and not reference, placement.tolist())
+    assert_same(transform(maps, beta, placement), expected, [beta])
+    shared = transform(torch.stack([maps, -maps], 1), beta, placement)
+    torch.testing.assert_close(shared, torch.stack([expected, -expected], 1))
+    nowhere_else = placement.new_tensor([1.0, 0.0, 0.0]).expand(2, 3)
+    torch.testing.assert_close(transform(maps, beta, nowhere_else), transform(maps, beta), rtol=0, atol=1e-12)
+
+
+def test_maps_too_small_to_be_seen_have_finite_gradients():
+    transform = make("position", 1, (4, 4))
+    for s in (25.0, 89.0, 1e4):
+        beta = torch.tensor([[s, 0.0, 0.5]], requires_grad=True)
+        out = transform(torch.ones(1, 1, 4, 4), beta)
+        assert not out.any() and torch.autograd.grad(out.sum(), beta)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("clamp", [True, False])

@@ -113,13 +113,11 @@ def read_colour(text: str, channels: int) -> list[float]:
 
 
 def describe(model: DTISprites, scene: SpriteScene) -> list[dict[str, Any]]:
-    """Of each layer that shows something its number, its sprite and, where they are known, centre and half side."""
+    """Of each layer that shows something its number, its sprite, its centre and the share of the image it covers."""
     empty = scenes.empty_layers(model, scene)
-    rows = [{"layer": layer, "sprite": k} for layer, k in enumerate(scene.sprite[0].tolist(), 1)]
-    if "position" in scene.layer:
-        centres, half_sides = scenes.places(scene)
-        for row, centre, half in zip(rows, centres[0].tolist(), half_sides[0].tolist(), strict=True):
-            row |= {"centre": centre, "half_side": half}
+    centres, areas = scenes.places(model, scene)
+    found = zip(scene.sprite[0].tolist(), centres[0].tolist(), areas[0].tolist(), strict=True)
+    rows = [{"layer": n, "sprite": k, "centre": centre, "area": area} for n, (k, centre, area) in enumerate(found, 1)]
     return [row for row in rows if row["layer"] not in empty]
 
 

@@ -91,7 +91,7 @@ def _result(train: Train, place: RunFolder, seed: int, max_steps: int, continued
     begun = continued and (place.checkpoints / LAST).is_file()
     try:
         train(place.path, seed, "last" if begun else None)
-        loss = final_loss(place.metrics)
+        loss = final_loss(place.metrics) if rank_zero_only.rank == 0 else math.nan  # of the process that writes them
     except TrainingDiverged:
         loss = None
     result = {"seed": seed, "max_steps": max_steps, "loss": loss}

@@ -34,6 +34,8 @@ class SceneModel(nn.Module, PyTorchModelHubMixin, ABC, library_name="unscene", t
     `from_pretrained(folder_or_hub_id)` (or `unscene.load`, which finds the class) reads them back.
     """
 
+    idle_parameters = False  # whether some parameters have no gradient in some steps: several processes must know
+
     def __init__(self) -> None:
         super().__init__()
         check_choices(type(self), self._hub_mixin_config or {})

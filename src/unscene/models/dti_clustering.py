@@ -17,15 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from unscene.errors import InputError
-from unscene.models.base import Losses, SceneModel, check_image_size, check_positive
+from unscene.models.base import Losses, check_image_size, check_positive
+from unscene.models.prototypes import PrototypeModel
 from unscene.nn.gated import running_statistics
 from unscene.nn.maps import bump
 from unscene.nn.predicted_transforms import Parameters, PredictedTransforms, flat_rows, joined, of_chosen
 from unscene.nn.resnet import ResNet
-from unscene.scenes import Decomposition, Scenes, check_image
+from unscene.scenes import Decomposition, Scenes
 
 
-class DTIClustering(SceneModel):
+class DTIClustering(PrototypeModel):
     """DTI K-means; the defaults are the paper's for SVHN.
 
     Args:
@@ -44,8 +45,6 @@ class DTIClustering(SceneModel):
     Raises:
         InputError: an option has a value that it cannot have.
     """
-
-    frozen = False  # prototypes learn from the first step on
 
     def __init__(
         self,
@@ -81,9 +80,7 @@ class DTIClustering(SceneModel):
         )
         weight = torch.ones(self.image_size) if weight_sigma is None else bump(self.image_size, weight_sigma)
         self.register_buffer("weight", weight, persistent=False)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("usage", torch.zeros(1, num_sprites))
-        self.register_buffer("usage_images", torch.zeros(()))
+        self._count_from_zero(1, num_sprites)
 
     # ---- the two verbs -----------------------------------------------------------------------------------------
 
@@ -100,8 +97,7 @@ class DTIClustering(SceneModel):
         winner = self._winner(image, parameters)
         error = self._error(image, self._draw_chosen(parameters, winner)).mean()
         if self.training:
-            self.usage += torch.nn.functional.one_hot(winner, self.num_sprites).sum(0)
-            self.usage_images += len(winner)
+            self._count(winner.unsqueeze(1))
             self.steps.fill_(step + 1)
         return Losses(error, {"mse": error.detach()})
 
@@ -174,7 +170,3 @@ class DTIClustering(SceneModel):
 
     def _error(self, image: Tensor, pictures: Float[Tensor, "*N C H W"]) -> Float[Tensor, "*N"]:
         return (self.weight * (image - pictures).square()).mean((-3, -2, -1))
-
-    def _checked(self, image: Tensor) -> Tensor:
-        check_image(image, channels=self.image_channels, size=self.image_size)
-        return image.to(self.sprites.dtype)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from unscene import metrics
 from unscene.errors import InputError
-from unscene.models.base import Losses, SceneModel, check_image_size, check_positive
-from unscene.models.sprite_scene import SpriteScene
+from unscene.models.base import Losses, check_image_size, check_positive
+from unscene.models.prototypes import PrototypeModel
+from unscene.models.sprite_scene import SpriteDecomposition, SpriteScene
 from unscene.nn.compositing import binary_occlusion, composite, occlusion_matrix, visibility, visible_layers
 from unscene.nn.gated import running_statistics
 from unscene.nn.maps import bump
@@ -31,7 +32,8 @@ from unscene.nn.predictors import Predictors
 from unscene.nn.resnet import ResNet
 from unscene.nn.selection import exhaustive, greedy
 from unscene.nn.transforms import soft_clamp
-from unscene.scenes import Decomposition, Scenes, check_image
+from unscene.nn.warps import Placement
+from unscene.scenes import Decomposition, Scenes
 
 START_COLOUR = 0.9  # of sprites
 
@@ -52,7 +54,7 @@ class Layers(NamedTuple):
     colours: Float[Tensor, "B L *K C H W"]
 
 
-class DTISprites(SceneModel):
+class DTISprites(PrototypeModel):
     """DTI-Sprites; the defaults are the paper's for Tetrominoes, recipes hold those of the other datasets.
 
     Args:
@@ -153,9 +155,7 @@ class DTISprites(SceneModel):
         pairs = num_layers * (num_layers - 1) // 2
         self.occlusion = Predictors(features, pairs) if predict_occlusion and pairs else None
 
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("usage", torch.zeros(num_layers, num_sprites + empty_sprite))
-        self.register_buffer("usage_images", torch.zeros(()))
+        self._count_from_zero(num_layers, num_sprites + empty_sprite)
 
     # ---- the two verbs -----------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class DTISprites(SceneModel):
         return Losses(error, {"mse": error.detach(), "layers_shown": shown})
 
     @torch.no_grad()
-    def decompose(self, image: Float[Tensor, "B C H W"], *, num_slots: int | None = None) -> Decomposition:
+    def decompose(self, image: Float[Tensor, "B C H W"], *, num_slots: int | None = None) -> SpriteDecomposition:
         """Decompose images into the background, slot 0, and L layers; ``num_slots`` can only be their number.
 
         Raises:
@@ -206,13 +206,13 @@ class DTISprites(SceneModel):
         return SpriteScene(choice, *prediction)
 
     @torch.no_grad()
-    def render(self, scene: SpriteScene, hard: bool = True) -> Decomposition:
+    def render(self, scene: SpriteScene, hard: bool = True) -> SpriteDecomposition:
         """The layers of a scene (B, L + 1, ...), the background first.
 
         ``hard``: values are clamped and occlusion is binary, as in the paper's figures; else all is as in training, and
         masks need not sum to 1. ``sprite_ids`` are -1 for the background and for layers that show nothing.
         ``layer_order`` numbers the layers from the back. ``slots`` hold the sprite's number, one-hot, and the
-        parameters of its transformations.
+        parameters of its transformations, not the placement that edits give.
         """
         masks, colours = self._draw_chosen(scene, self._sprites())
         behind = self._draw_background(scene.background, len(masks))
@@ -228,7 +228,13 @@ class DTISprites(SceneModel):
         nothing = shown.new_full((len(shown), 1), -1)
         order = torch.cat([nothing, binary_occlusion(scene.occlusion).sum(2).long()], 1) + 1
         ids = torch.cat([nothing, shown], 1)
-        return Decomposition(weights, components, self._slots(scene, ids), layer_order=order, sprite_ids=ids)
+        slots = self._slots(scene, ids)
+        return SpriteDecomposition(weights, components, slots, layer_order=order, sprite_ids=ids, scene=scene)
+
+    @torch.no_grad()
+    def layer_masks(self, scene: SpriteScene) -> Float[Tensor, "B L H W"]:
+        """The masks of the layers, each as if nothing hid it; outside [0, 1] by a little."""
+        return self._draw_chosen(scene, self._sprites()).masks
 
     @torch.no_grad()
     def instances(self, image: Float[Tensor, "B C H W"]) -> Int[Tensor, "B H W"]:
@@ -259,12 +265,12 @@ class DTISprites(SceneModel):
         """ARI and FG-ARI as the paper has them, ``layer_ari`` and ``layer_fg_ari``.
 
         Label maps are those of `instances`. For FG-ARI, objects' pixels that fell to the background go to the layer
-        of the closest colour there.
+        of the closest colour there. Images are parsed again unless ``decomposition`` knows their scene.
         """
         if "mask" not in scenes:
             return {}
         image, true = scenes["image"], scenes["mask"]
-        labels = self.instances(image)
+        labels = self._instances(getattr(decomposition, "scene", None) or self.parse(image))
         filled = metrics.fill_background(labels, decomposition.components[:, 1:], image)
         return {"layer_ari": metrics.ari(true, labels), "layer_fg_ari": metrics.fg_ari(true, filled)}
 
@@ -333,7 +339,8 @@ class DTISprites(SceneModel):
         maps = (sprites[index] * there[..., None, None, None]).flatten(0, 1).unsqueeze(1)
         noise = None if noise is None else noise[index].flatten(0, 1).unsqueeze(1)
         own, layer = flat_rows(of_chosen(scene.own, scene.sprite), 2), flat_rows(scene.layer, 2)
-        return self._draw(maps, own, layer, noise, scene.sprite.shape)
+        placement = None if scene.placement is None else scene.placement.flatten(0, 1)
+        return self._draw(maps, own, layer, noise, scene.sprite.shape, placement)
 
     def _draw(
         self,
@@ -342,12 +349,18 @@ class DTISprites(SceneModel):
         layer: Parameters,
         noise: Float[Tensor, "*N S H W"] | None,
         shape: Sequence[int],
+        placement: Placement | None = None,
     ) -> Layers:
-        """Transform each map by itself, then the S ones of a layer together; ``shape`` is that of N and S then."""
+        """Transform each map by itself, then the S ones of a layer together; ``shape`` is that of N and S then.
+
+        ``placement``, for S = 1, is done by the last warp there is.
+        """
+        last = self.own_transforms.has_warp(own) and not self.layer_transforms.has_warp(layer)
         if own:
-            moved = self.own_transforms(maps.reshape(-1, 1, *maps.shape[2:]), own)
+            moved = self.own_transforms(maps.reshape(-1, 1, *maps.shape[2:]), own, placement if last else None)
             maps = moved.flatten(0, 1).unflatten(0, maps.shape[:2])
-        colours, mask, footprint = self.layer_transforms(maps, layer).split([self.image_channels, 1, 1], 2)
+        drawn = self.layer_transforms(maps, layer, None if last else placement)
+        colours, mask, footprint = drawn.split([self.image_channels, 1, 1], 2)
         if noise is not None:
             mask = soft_clamp(mask + footprint * noise.unsqueeze(-3))
         return Layers(mask.reshape(*shape, *mask.shape[3:]), colours.reshape(*shape, *colours.shape[2:]))
@@ -371,8 +384,7 @@ class DTISprites(SceneModel):
     # ---- small things ------------------------------------------------------------------------------------------
 
     def _instances(self, scene: SpriteScene) -> Int[Tensor, "B H W"]:
-        masks, _ = self._draw_chosen(scene, self._sprites())
-        return visible_layers(masks, scene.occlusion, resolve_cycles=self.resolve_cycles)
+        return visible_layers(self.layer_masks(scene), scene.occlusion, resolve_cycles=self.resolve_cycles)
 
     def _slots(self, scene: SpriteScene, ids: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
         """The one-hot sprite, and the parameters of the layer, of the chosen sprite and of the background."""
@@ -383,14 +395,6 @@ class DTISprites(SceneModel):
         one_hot = torch.nn.functional.one_hot(ids + 1, self.num_sprites + 1)[..., 1:].to(like.dtype)
         rows = torch.nn.functional.pad(torch.cat([layer, sprites], -1), (0, 0, 1, 0))
         return torch.cat([one_hot, rows, torch.nn.functional.pad(behind.unsqueeze(1), (0, 0, 0, self.num_layers))], -1)
-
-    def _count(self, choice: Int[Tensor, "B L"]) -> None:
-        self.usage += torch.nn.functional.one_hot(choice, self.usage.shape[1]).sum(0)
-        self.usage_images += len(choice)
-
-    def _checked(self, image: Tensor) -> Tensor:
-        check_image(image, channels=self.image_channels, size=self.image_size)
-        return image.to(self.sprites.dtype)
 
 
 def _check(sprite_size: tuple[int, ...], image_size: tuple[int, ...], penalty: float, mask_noise: float) -> None:

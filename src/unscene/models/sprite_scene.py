@@ -21,8 +21,9 @@ from torch import Tensor
 from unscene.errors import InputError
 from unscene.models.base import SceneModel
 from unscene.nn.transforms import COLOURS, Colour, LinearColour
+from unscene.scenes import Decomposition
 
-SMALLEST_FACTOR = 1.001  # of the position transformation, which cannot make a sprite larger than the frame
+TINY = 1e-12  # in place of an area of 0
 DARK = 0.05  # colours below this are not brightened by a gain, which would have to be huge
 
 
@@ -32,7 +33,8 @@ class SpriteScene:
 
     ``sprite`` numbers the sprite of each layer; K stands for the empty one, which shows nothing. Parameters of
     transformations are named after them (see `unscene.nn.transforms`) and are those of active ones only.
-    ``occlusion[b, j, i]`` says how far layer j hides layer i, from 0 to 1.
+    ``occlusion[b, j, i]`` says how far layer j hides layer i, from 0 to 1. ``placement`` comes from edits alone:
+    (r, x, y) puts what the model has at u to r u + (x, y), in coordinates from -1 to 1, x to the right and y down.
     """
 
     sprite: Int[Tensor, "B L"]
@@ -40,6 +42,14 @@ class SpriteScene:
     own: dict[str, Float[Tensor, "B L K _"]]  # of the sprites' own ones, also of those that were not chosen
     background: dict[str, Float[Tensor, "B _"]]
     occlusion: Float[Tensor, "B L L"]
+    placement: Float[Tensor, "B L 3"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteDecomposition(Decomposition):
+    """A Decomposition that knows the scene it was drawn from."""
+
+    scene: SpriteScene
 
 
 # ---- reading --------------------------------------------------------------------------------------------------
@@ -50,14 +60,18 @@ def empty_layers(model: SceneModel, scene: SpriteScene) -> list[int]:
     return [layer for layer, empty in enumerate((scene.sprite >= model.num_sprites).all(0).tolist(), 1) if empty]
 
 
-def places(scene: SpriteScene) -> tuple[Float[Tensor, "B L 2"], Float[Tensor, "B L"]]:
-    """Centre (x, y) of each layer's canvas, x to the right and y down in [-1, 1], and half its side in the same units.
+def places(model: SceneModel, scene: SpriteScene) -> tuple[Float[Tensor, "B L 2"], Float[Tensor, "B L"]]:
+    """Centre (x, y) of each layer's mask, x to the right and y down in [-1, 1], and the share of the image it covers.
 
-    Those of empty layers are where a sprite would be. Raises InputError if layers have no position.
+    As if no other layer hid it, and nothing of what edits move and enlarge went over the border. A layer without any
+    mask in the image has its centre in the middle.
     """
-    s, *offset = _positions(scene).unbind(2)
-    factor = s.exp() + 1
-    return -torch.stack(offset, 2) / factor.unsqueeze(2), 1 / factor
+    masks = model.layer_masks(replace(scene, placement=None)).clamp(0, 1)
+    area = masks.mean((2, 3))
+    y, x = ((2 * torch.arange(n).to(masks) + 1) / n - 1 for n in masks.shape[2:])
+    moments = torch.stack([(masks.mean(2) * x).mean(2), (masks.mean(3) * y).mean(2)], 2)
+    factor, offset = _placements(scene).split([1, 2], 2)
+    return factor * moments / area.clamp(min=TINY).unsqueeze(2) + offset, factor.squeeze(2).square() * area
 
 
 @torch.no_grad()
@@ -80,25 +94,22 @@ def swap(model: SceneModel, scene: SpriteScene, layer: int, sprite: int) -> Spri
 
 def move(model: SceneModel, scene: SpriteScene, layer: int, centre: Sequence[float]) -> SpriteScene:
     """Put the centre of the layer at (x, y), from -1 at the left and top of the image to 1 at the right and bottom."""
-    _check_shown(model, scene, layer)
     if len(centre) != 2 or not all(-1 <= place <= 1 for place in centre):
         raise InputError(
             f"the centre {tuple(centre)} is not in the image; give x and y from -1 (left, top) to 1 (right, bottom)"
         )
-    s = _positions(scene)[:, layer - 1, :1]
-    offset = -(s.exp() + 1) * s.new_tensor(centre)
-    return _with_position(scene, layer, torch.cat([s, offset], 1))
+    now, placement = _centre(model, scene, layer), _placements(scene)[:, layer - 1]
+    offset = placement[:, 1:] + (now.new_tensor(centre) - now)
+    return _with_placement(scene, layer, torch.cat([placement[:, :1], offset], 1))
 
 
 def scale(model: SceneModel, scene: SpriteScene, layer: int, factor: float) -> SpriteScene:
-    """Make the layer ``factor`` times as large about its centre, at most as large as the image."""
-    _check_shown(model, scene, layer)
+    """Make the layer ``factor`` times as wide and as high about its centre."""
     if not 0 < factor < float("inf"):
         raise InputError(f"the factor of scale is {factor}; give one above 0, such as 2 for twice the size")
-    s, offset = _positions(scene)[:, layer - 1].split([1, 2], 1)
-    now = s.exp() + 1
-    then = (now / factor).clamp(min=SMALLEST_FACTOR)
-    return _with_position(scene, layer, torch.cat([(then - 1).log(), offset * then / now], 1))
+    now, placement = _centre(model, scene, layer), _placements(scene)[:, layer - 1]
+    offset = factor * placement[:, 1:] + (1 - factor) * now
+    return _with_placement(scene, layer, torch.cat([factor * placement[:, :1], offset], 1))
 
 
 def recolour(model: SceneModel, scene: SpriteScene, layer: int, colour: Sequence[float]) -> SpriteScene:
@@ -155,6 +166,7 @@ def duplicate(model: SceneModel, scene: SpriteScene, layer: int, to: int | None 
         {name: _with(values, to, values[:, source]) for name, values in scene.own.items()},
         scene.background,
         occlusion,
+        None if scene.placement is None else _with(scene.placement, to, scene.placement[:, source]),
     )
 
 
@@ -178,16 +190,28 @@ def _with(values: Tensor, layer: int, those_of_layer: Tensor | int) -> Tensor:
     return values
 
 
-def _with_position(scene: SpriteScene, layer: int, position: Float[Tensor, "B 3"]) -> SpriteScene:
-    return replace(scene, layer=scene.layer | {"position": _with(scene.layer["position"], layer, position)})
+def _with_placement(scene: SpriteScene, layer: int, placement: Float[Tensor, "B 3"]) -> SpriteScene:
+    return replace(scene, placement=_with(_placements(scene), layer, placement))
 
 
-def _positions(scene: SpriteScene) -> Float[Tensor, "B L 3"]:
-    if "position" not in scene.layer:
+def _placements(scene: SpriteScene) -> Float[Tensor, "B L 3"]:
+    """Those of all layers, also if no edit has made one."""
+    if scene.placement is not None:
+        return scene.placement
+    return scene.occlusion.new_tensor([1.0, 0.0, 0.0]).expand(*scene.sprite.shape, 3)
+
+
+def _centre(model: SceneModel, scene: SpriteScene, layer: int) -> Float[Tensor, "B 2"]:
+    """That of a layer which can be moved and scaled."""
+    _check_shown(model, scene, layer)
+    centres, areas = places(model, scene)
+    nowhere = (areas[:, layer - 1] == 0).nonzero()[:, 0].tolist()
+    if nowhere:
         raise InputError(
-            "the layers of this model cannot be moved or scaled; train one whose layer_transforms have position"
+            f"the mask of layer {layer} is empty{_where(scene, nowhere[0])}, so the layer has no centre and cannot be "
+            "moved or scaled; give it another sprite first"
         )
-    return scene.layer["position"]
+    return centres[:, layer - 1]
 
 
 def _colour_in(parameters: dict[str, Tensor]) -> type[Colour] | None:
@@ -211,9 +235,12 @@ def _check_shown(model: SceneModel, scene: SpriteScene, layer: int) -> None:
     empty = (~shown[:, layer - 1]).nonzero()[:, 0].tolist()
     if empty:
         others = (shown[empty[0]].nonzero()[:, 0] + 1).tolist()
-        where = f" in image {empty[0]} of the batch" if len(shown) > 1 else ""
         hint = f"those that show something are {_listed(others)}" if others else "no layer shows anything"
-        raise InputError(f"layer {layer} is empty{where}, so there is nothing to edit; {hint}")
+        raise InputError(f"layer {layer} is empty{_where(scene, empty[0])}, so there is nothing to edit; {hint}")
+
+
+def _where(scene: SpriteScene, image: int) -> str:
+    return f" in image {image} of the batch" if len(scene.sprite) > 1 else ""
 
 
 def _check_colour(colour: Sequence[float], channels: int) -> None:

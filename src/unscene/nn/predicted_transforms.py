@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from unscene.errors import InputError
 from unscene.nn.predictors import Predictors
 from unscene.nn.transforms import make_transforms
-from unscene.nn.warps import Position
+from unscene.nn.warps import Placement, Position, Translation, Warp
 
 Parameters = dict[str, Tensor]
 
@@ -49,6 +49,7 @@ class PredictedTransforms(nn.Module):
     ) -> None:
         super().__init__()
         self.transforms = make_transforms(sequence, size=size, out_size=out_size, **options)
+        self.placing = Translation(tuple(out_size))
         if milestones and len(milestones) != len(self.transforms) - 1:
             raise InputError(
                 f"{len(milestones)} milestones for the transformations {sequence!r}; give one for each but the first, "
@@ -76,11 +77,23 @@ class PredictedTransforms(nn.Module):
         """Parameters (B, *stack, P) of each transformation that is active after ``step`` optimisation steps."""
         return {name: predictor(features) for name, predictor in self.predictors.items() if step >= self.starts[name]}
 
-    def forward(self, maps: Float[Tensor, "N *S E h w"], parameters: Parameters) -> Float[Tensor, "N *S E H W"]:
-        """Transform maps, one or S of which share each row of the parameters (N, P)."""
-        for transform in self.transforms:
-            if transform.name in parameters:
-                maps = transform(maps, parameters[transform.name])
+    def has_warp(self, parameters: Parameters) -> bool:
+        """Is one of the active transformations a change of place?"""
+        return any(isinstance(transform, Warp) and transform.name in parameters for transform in self.transforms)
+
+    def forward(
+        self, maps: Float[Tensor, "N *S E h w"], parameters: Parameters, placement: Placement | None = None
+    ) -> Float[Tensor, "N *S E H W"]:
+        """Transform maps, one or S of which share each row of the parameters (N, P).
+
+        The last warp also does what ``placement`` says; where none is active, one is added for it. See `Warp`.
+        """
+        active = [(t, parameters[t.name]) for t in self.transforms if t.name in parameters]
+        if placement is not None and not self.has_warp(parameters):
+            active.append((self.placing, placement.new_zeros(len(placement), self.placing.num_parameters)))
+        last = max((i for i, (transform, _) in enumerate(active) if isinstance(transform, Warp)), default=None)
+        for i, (transform, beta) in enumerate(active):
+            maps = transform(maps, beta, placement) if i == last else transform(maps, beta)
         return maps
 
 

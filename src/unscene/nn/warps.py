@@ -18,9 +18,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 CONTROL_POINTS = 4  # per side, of the thin-plate spline
+LARGEST_S = 20.0  # of a position
 SMALLEST_DEPTH = 1e-8  # of a projection; below it, points are not divided by their depth
 
 Padding = Literal["zeros", "border"]
+Placement = Float[Tensor, "N 3"]
+Axes = tuple[Float[Tensor, "M 1 1 W"], Float[Tensor, "M 1 H 1"]]
 
 
 class Transform(ABC):
@@ -51,6 +54,11 @@ class Identity(Transform):
 class Warp(Transform):
     """A change of place. Places are computed and maps sampled in float32 at least, also where autocast is on.
 
+    A ``placement`` (r, x, y) of each row moves and scales what comes out: all that would be at u is at r u + (x, y). It
+    only changes where the map is looked up, so nothing is sampled twice, or cut off before it comes back. What it takes
+    from beyond the frame is looked up as if the warp went on there as a mere shift, unless it is linear: homographies
+    and splines could fold back.
+
     Args:
         out_size: (H, W).
         padding: what is seen outside the map: nothing, or its border.
@@ -62,27 +70,40 @@ class Warp(Transform):
         self.out_size, self.padding = out_size, padding
         self.sampled_as_points = self.points
 
-    def __call__(self, maps: Float[Tensor, "N *S E h w"], beta: Float[Tensor, "N P"]) -> Float[Tensor, "N *S E H W"]:
+    def __call__(
+        self, maps: Float[Tensor, "N *S E h w"], beta: Float[Tensor, "N P"], placement: Placement | None = None
+    ) -> Float[Tensor, "N *S E H W"]:
         dtype = working_dtype(maps, beta)
         with torch.autocast(maps.device.type, enabled=False):
             out = F.grid_sample(
                 maps.flatten(1, -3).to(dtype),
-                self.places(beta.to(dtype)).movedim(1, -1),
+                self.places(beta.to(dtype), placement).movedim(1, -1),
                 padding_mode=self.padding,
                 align_corners=self.sampled_as_points,
             )
         return out.unflatten(1, maps.shape[1:-2])
 
     @abstractmethod
-    def places(self, beta: Float[Tensor, "N P"]) -> Float[Tensor, "N 2 H W"]:
+    def places(self, beta: Float[Tensor, "N P"], placement: Placement | None = None) -> Float[Tensor, "N 2 H W"]:
         """The places (x, y) of the input that the output shows."""
+
+    def axes(self, beta: Float[Tensor, "N P"], placement: Placement | None) -> Axes:
+        """x and y of the output's pixels before their placement; one row for all, or N."""
+        x, y = _axes(self.out_size, self.points, beta.dtype, beta.device)
+        x, y = x.view(1, 1, 1, -1), y.view(1, 1, -1, 1)
+        if placement is None:
+            return x, y
+        factor, *offsets = placement.to(beta)[..., None, None, None].unbind(1)
+        # Where pixels are points, 1 is a little further in: at the centre of the outermost pixel, not at its edge.
+        dy, dx = (o * n / max(n - self.points, 1) for o, n in zip(offsets[::-1], self.out_size, strict=True))
+        return (x - dx) / factor, (y - dy) / factor
 
 
 class LinearWarp(Warp):
     """A warp whose places are a matrix times (x, y, 1)."""
 
-    def places(self, beta: Float[Tensor, "N P"]) -> Float[Tensor, "N 2 H W"]:
-        return _linear(self.matrix(beta), self.out_size, self.points)
+    def places(self, beta: Float[Tensor, "N P"], placement: Placement | None = None) -> Float[Tensor, "N 2 H W"]:
+        return _linear(self.matrix(beta), *self.axes(beta, placement))
 
     @abstractmethod
     def matrix(self, beta: Float[Tensor, "N P"]) -> Float[Tensor, "N 2 3"]:
@@ -102,14 +123,15 @@ class Position(LinearWarp):
     """beta = (s, tx, ty) puts the whole map, e^s + 1 times smaller than the frame, at -t / (e^s + 1) in it.
 
     At beta = 0 that is half the frame's side in its middle: the prior on the scale of objects. Maps take the size of
-    the frame here.
+    the frame here. Above s = 20, where no image has pixels small enough to show the map, s counts as 20, as otherwise
+    e^s would make places infinite and the sampled values NaN.
     """
 
     name, num_parameters = "position", 3
 
     def matrix(self, beta: Float[Tensor, "N 3"]) -> Float[Tensor, "N 2 3"]:
         s, tx, ty = beta.unbind(1)
-        scale, zero = s.exp() + 1, torch.zeros_like(s)
+        scale, zero = s.clamp(max=LARGEST_S).exp() + 1, torch.zeros_like(s)
         return _matrix(scale, zero, tx, zero, scale, ty)
 
 
@@ -150,10 +172,15 @@ class Projective(Warp):
     name, num_parameters = "projective", 9
     points = True
 
-    def places(self, beta: Float[Tensor, "N 9"]) -> Float[Tensor, "N 2 H W"]:
+    def places(self, beta: Float[Tensor, "N 9"], placement: Placement | None = None) -> Float[Tensor, "N 2 H W"]:
         eye = torch.eye(3, dtype=beta.dtype, device=beta.device)
-        xy, depth = _linear(beta.unflatten(1, (3, 3)) + eye, self.out_size, self.points).split([2, 1], 1)
-        return xy / torch.where(depth.abs() > SMALLEST_DEPTH, depth, 1)
+        x, y = self.axes(beta, placement)
+        inside = x.clamp(-1, 1), y.clamp(-1, 1)
+        xy, depth = _linear(beta.unflatten(1, (3, 3)) + eye, *inside).split([2, 1], 1)
+        places = xy / torch.where(depth.abs() > SMALLEST_DEPTH, depth, 1)
+        if placement is None:
+            return places
+        return places + torch.cat(torch.broadcast_tensors(x - inside[0], y - inside[1]), 1)
 
 
 class ThinPlate(Warp):
@@ -175,11 +202,15 @@ class ThinPlate(Warp):
         super().__init__(out_size, padding)
         self.sampled_as_points = not reference_sampling
 
-    def places(self, beta: Float[Tensor, "N 32"]) -> Float[Tensor, "N 2 H W"]:
-        x, y = _axes(self.out_size, True, beta.dtype, beta.device)
-        displacements = beta.unflatten(1, (-1, 2)).mT @ _spline(self.out_size, beta.dtype, beta.device)
-        here = torch.stack([x.expand(self.out_size), y[:, None].expand(self.out_size)])
-        return here + displacements.unflatten(2, self.out_size)
+    def places(self, beta: Float[Tensor, "N 32"], placement: Placement | None = None) -> Float[Tensor, "N 2 H W"]:
+        x, y = self.axes(beta, placement)
+        if placement is None:
+            spline = _spline(self.out_size, beta.dtype, beta.device)
+        else:
+            rows = zip(y.flatten(1).clamp(-1, 1), x.flatten(1).clamp(-1, 1), strict=True)
+            spline = torch.stack([_spline_at(torch.cartesian_prod(*row)) for row in rows])
+        displacements = beta.unflatten(1, (-1, 2)).mT @ spline.to(beta)
+        return torch.cat(torch.broadcast_tensors(x, y), 1) + displacements.unflatten(2, self.out_size)
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
@@ -191,11 +222,12 @@ def _matrix(*entries: Tensor) -> Float[Tensor, "N 2 3"]:
     return torch.stack(entries, 1).unflatten(1, (2, 3))
 
 
-def _linear(matrix: Float[Tensor, "N R 3"], size: tuple[int, int], points: bool) -> Float[Tensor, "N R H W"]:
+def _linear(
+    matrix: Float[Tensor, "N R 3"], x: Float[Tensor, "M 1 1 W"], y: Float[Tensor, "M 1 H 1"]
+) -> Float[Tensor, "N R H W"]:
     """The matrix times (x, y, 1), but by no matrix product, since that may run in less than float32."""
-    x, y = _axes(size, points, matrix.dtype, matrix.device)
     of_x, of_y, constant = matrix[..., None, None].unbind(2)
-    return (of_x * x + constant) + of_y * y[:, None]
+    return (of_x * x + constant) + of_y * y
 
 
 # Constants are made outside inference mode, because training may be what asks for them next.
@@ -216,20 +248,26 @@ def _axes(size: tuple[int, int], points: bool, dtype: torch.dtype, device: torch
 
 @lru_cache(maxsize=64)
 def _spline(size: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Float[Tensor, "G P"]:
-    """How far each pixel (of P = HW) goes for a unit displacement of each of the G control points.
+    """`_spline_at` the pixels of a map."""
+    with torch.inference_mode(False):
+        return _spline_at(_points(size)).to(device, dtype)
+
+
+def _spline_at(points: Float[Tensor, "P 2"]) -> Float[Tensor, "G P"]:
+    """How far each point (y, x) goes for a unit displacement of each of the G control points, in float64.
 
     With f(u) the kernel at all control points and the affine terms (1, y, x), and S the (symmetric) matrix of the
     system that interpolation solves, a spline of values q is f(u)' S^-1 (q, 0): the first G rows of S^-1 f(u), times q.
     """
-    with torch.inference_mode(False):
-        controls, pixels = (_points(n) for n in ((CONTROL_POINTS, CONTROL_POINTS), size))
-        affine = F.pad(controls, (1, 0), value=1).T
-        system = controls.new_zeros(len(controls) + 3, len(controls) + 3)
-        system[: len(controls), : len(controls)] = _kernel(controls, controls)
-        system[len(controls) :, : len(controls)] = affine
-        system[: len(controls), len(controls) :] = affine.T
-        terms = torch.cat([_kernel(controls, pixels), F.pad(pixels, (1, 0), value=1).T])
-        return torch.linalg.solve(system, terms)[: len(controls)].to(device, dtype)
+    points = points.double()
+    controls = _points((CONTROL_POINTS, CONTROL_POINTS)).to(points)
+    affine = F.pad(controls, (1, 0), value=1).T
+    system = controls.new_zeros(len(controls) + 3, len(controls) + 3)
+    system[: len(controls), : len(controls)] = _kernel(controls, controls)
+    system[len(controls) :, : len(controls)] = affine
+    system[: len(controls), len(controls) :] = affine.T
+    terms = torch.cat([_kernel(controls, points), F.pad(points, (1, 0), value=1).T])
+    return torch.linalg.solve(system, terms)[: len(controls)]
 
 
 def _points(size: tuple[int, int]) -> Float[Tensor, "P 2"]:

@@ -91,11 +91,8 @@ def edited(model: DTISprites, scene: SpriteScene, layer: int) -> dict[str, Tenso
     rows = {"sprite": draw(swap, chosen)}
     if {"color", "linearcolor"} & (scene.layer.keys() | scene.own.keys()):
         rows["colour"] = draw(recolour, colours)
-    if "position" in scene.layer:
-        height = float(places(scene)[0][0, layer - 1, 1].clamp(-1, 1))
-        rows["position"] = draw(move, [(x, height) for x in PLACES])
-        rows["scale"] = draw(scale, FACTORS)
-    return rows
+    height = float(places(model, scene)[0][0, layer - 1, 1])
+    return rows | {"position": draw(move, [(x, height) for x in PLACES]), "scale": draw(scale, FACTORS)}
 
 
 def _masks(model: DTISprites | DTIClustering) -> Tensor | None:

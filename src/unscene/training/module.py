@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -57,6 +58,11 @@ class SceneModule(LightningModule):
         self.model, self.optimizer, self.schedule, self.seed = model, optimizer, schedule or Constant(), seed
         self.groups = groups
         self.scores = nn.ModuleDict({"mse": ImageMean(mse), "ari": ImageMean(ari), "fg_ari": ImageMean(fg_ari)})
+
+    def setup(self, stage: str) -> None:
+        if self.model.idle_parameters and isinstance(self.trainer.strategy, DDPStrategy):
+            # What the strategy "ddp_find_unused_parameters_true" would do, which no user should have to know.
+            self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         arranged = arrange(self.model, self.groups)
