@@ -52,7 +52,6 @@ def shaken(**options):
         ({"decoder_padding": None, "encoder_strides": (2, 1)}, {"pads": [1, 1, 1]}),
         ({"image_channels": 1, "num_slots": 2, "likelihood_scale": 0.3}, {}),
     ],
-    ids=str,
 )
 def test_equals_the_equations_in_values_and_gradients(options, reference):
     model = shaken(**options)
