@@ -54,8 +54,19 @@ def test_resuming_is_bitwise_equal(tmp_path, stop):
 
 @pytest.mark.slow
 def test_signs_are_clustered_without_labels(tmp_path):
-    """Four signs before clutter: 20 s of one core. With the seeds 0, 1 and 2: 1.0, 1.0 and 0.99 of 512 images."""
-    seed_all(0)
+    """Four signs before clutter, the best of two seeds by its error, as restarts choose: half a minute for each.
+
+    With the seeds 0, 1 and 2: 1.0, 1.0 and 0.99 of 512 images in one thread, 0.875 with seed 0 in two.
+    """
+    test = Signs(512, split="test", num_classes=4, image_size=20)
+    models = [clustered_signs(seed, tmp_path / str(seed)) for seed in (0, 1)]
+    images = test.batch(range(len(test)))["image"]
+    best = min(models, key=lambda model: model.reconstruction_error(images).mean().item())
+    assert cluster_scores(best, test)["accuracy"] > 0.9
+
+
+def clustered_signs(seed, run):
+    seed_all(seed)
     shapes = {"sprite_transforms": "color_projective", "sprite_milestones": (200,)}
     behind = {"background_transforms": "color_projective", "background_milestones": (200,)}
     model = DTISprites(
@@ -78,14 +89,13 @@ def test_signs_are_clustered_without_labels(tmp_path):
         partial(torch.optim.Adam, lr=1e-3, weight_decay=1e-6),
         schedule=MultiStep((320,), 0.1),
         groups=[ParameterGroup("^(sprites|sprite_masks|background)$", weight_decay=0.0)],
-        run=tmp_path,
+        run=run,
         max_steps=400,
         callbacks=[StartFromData(100), Reassignment(every=50)],
         precision="bf16-mixed",
         **{"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
     )
-    scores = cluster_scores(model, Signs(512, split="test", num_classes=4, image_size=20))
-    assert scores["accuracy"] > 0.9
+    return model.eval()
 
 
 # All images are the same, so that the batch normalisation of half a batch is that of the whole; and there is no noise.
