@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from measuring import DEVICE, autocast, conv_runs, median_ratio, peak_resident_mib, print_table, timed
+from measuring import DEVICE, autocast, conv_runs, median_ratio, peak_mib, print_table, timed
 from plain_provide import PlainPROVIDE
 from unscene import PROVIDE
 
@@ -133,12 +133,7 @@ def peak_memory(what: str, frames: int) -> float:
     """MiB on top of the imports and the model."""
     model, video = model_and_video(frames, recompute=what == "recomputing")
     run = follow if what == "streaming" else train
-    if DEVICE == "cuda":
-        run(model, video)
-        return torch.cuda.max_memory_allocated() / 2**20
-    before = peak_resident_mib()
-    run(model, video)
-    return peak_resident_mib() - before
+    return peak_mib(lambda: run(model, video), times=1)
 
 
 def figure(rows: list[dict[str, float]]) -> Figure:

@@ -4,6 +4,7 @@ import colorsys
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from unscene.data.multi_dsprites import REACH, MultiDSprites, ellipse, heart, hue_to_rgb, square
@@ -135,3 +136,22 @@ def test_images_stay_within_the_unit_interval():
 def test_unknown_variant_is_refused():
     with pytest.raises(InputError, match="unknown variant 'gray' of Multi-dSprites; choose one of binarized, colored_"):
         MultiDSprites(variant="gray")
+
+
+@pytest.mark.parametrize("variant", ["binarized", "colored_on_grayscale"])
+def test_smaller_images_are_the_same_scenes(variant):
+    large, small = (MultiDSprites(40, variant=variant, image_size=n).batch(range(40)) for n in (64, 16))
+    assert small["image"].dtype == large["image"].dtype and small["image"].shape[-2:] == (16, 16)
+    for row, column in ((0, 0), (7, 9)):
+        block = large["image"][..., 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        torch.testing.assert_close(small["image"][..., row, column], block.mean((2, 3)))
+        assert small["mask"][:, row, column].equal(large["mask"][:, 4 * row + 2, 4 * column + 2])
+    assert small["factors"]["x"].equal(large["factors"]["x"])
+    ids = torch.arange(small["visibility"].shape[1])
+    seen = (small["mask"].flatten(1)[:, None] == ids[None, :, None]).any(2)
+    assert small["visibility"].equal(seen)
+
+
+def test_other_sizes_are_refused():
+    with pytest.raises(InputError, match="image_size is 48; Multi-dSprites come with 64, 32 or 16 pixels a side"):
+        MultiDSprites(image_size=48)

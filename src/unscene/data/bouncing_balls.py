@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unscene.data.ball_physics import Balls
 from unscene.data.generator import Draws, GeneratedVideos, assemble
-from unscene.data.preprocess import LUMA
+from unscene.data.preprocess import LUMA, block_centers, block_means
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
@@ -155,11 +155,9 @@ class BouncingBalls(GeneratedVideos):
 
 def shrink(scenes: Scenes, factor: int) -> Scenes:
     """A batch of `BouncingBalls` at 1/``factor`` of its size: means of blocks of pixels, labels of their centres."""
-    height, width = scenes["mask"].shape[-2:]
-    blocks = scenes["image"].unflatten(4, (width // factor, factor)).unflatten(3, (height // factor, factor))
-    labels = {name: scenes[name][..., factor // 2 :: factor, factor // 2 :: factor] for name in scenes.keys() & LABELS}
+    labels = {name: block_centers(scenes[name], factor) for name in scenes.keys() & LABELS}
     lengths = {name: scenes["factors"][name] / factor for name in ("position", "velocity", "radius")}
-    return scenes | labels | {"image": blocks.mean((4, 6)), "factors": scenes["factors"] | lengths}
+    return scenes | labels | {"image": block_means(scenes["image"], factor), "factors": scenes["factors"] | lengths}
 
 
 def palette(colors: int | None, grayscale: bool) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from unscene.data.generator import Draws, GeneratedScenes, assemble
+from unscene.data.preprocess import block_centers, block_means
 from unscene.errors import InputError
 from unscene.scenes import Scenes
 
@@ -37,7 +38,10 @@ class MultiDSprites(GeneratedScenes):
     in [0, 1], the centre being at 16 + 32 x and 16 + 32 y pixels; ``shape`` 1 square, 2 ellipse, 3 heart
     (0 background); ``color`` (B, N, C), the background's too; ``orientation`` in [0, 2 pi), clockwise
     from upright; ``scale`` in [0.5, 1].
-    Raises InputError for an unknown ``variant``, ``split`` or ``num_scenes`` below 1.
+
+    ``image_size`` 32 or 16 gives the same scenes with images averaged over blocks of 2 x 2 or 4 x 4 pixels, and the
+    labels of pixels at the middle of these blocks.
+    Raises InputError for an unknown ``variant``, ``split`` or ``image_size``, or ``num_scenes`` below 1.
 
     Source: Multi-Object Datasets (Kabra et al., 2019) on dSprites (Matthey et al., 2017), used in IODINE
     (Greff et al., 2019). Not faithful: outlines, sizes in pixels and orientation 0 are our own.
@@ -50,11 +54,14 @@ class MultiDSprites(GeneratedScenes):
         split: str = "train",
         variant: str = "colored_on_grayscale",
         grayscale: bool = False,
+        image_size: int = SIZE,
     ) -> None:
         if variant not in SPRITES:
             raise InputError(f"unknown variant {variant!r} of Multi-dSprites; choose one of {', '.join(SPRITES)}")
+        if image_size not in (64, 32, 16):
+            raise InputError(f"image_size is {image_size}; Multi-dSprites come with 64, 32 or 16 pixels a side")
         super().__init__(num_scenes, seed, split, grayscale)
-        self.variant = variant
+        self.variant, self.image_size = variant, image_size
 
     def generate(self, draws: Draws) -> Scenes:
         fewest, most = SPRITES[self.variant]
@@ -70,6 +77,9 @@ class MultiDSprites(GeneratedScenes):
         background, factors["color"] = self._colors(draws, most)
         factors = {name: (value.T * present.T).T for name, value in factors.items()}
         image, mask = _paint(factors, present, background, antialias=self.variant != "binarized")
+        if self.image_size != SIZE:
+            factor = SIZE // self.image_size
+            image, mask = block_means(image, factor), block_centers(mask, factor)
         scenes = assemble(image, mask, factors)
         scenes["factors"]["color"][:, 0] = torch.from_numpy(background)
         return scenes

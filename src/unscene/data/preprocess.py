@@ -39,6 +39,17 @@ def masks_to_label_map(masks: np.ndarray, entity_axis: int, num_background: int 
     return np.maximum(labels - (num_background - 1), 0).astype(np.uint8)
 
 
+def block_means(image: np.ndarray | Tensor, factor: int) -> np.ndarray | Tensor:
+    """Images (..., H, W) at 1/``factor`` of their size: the means of blocks of pixels."""
+    *leading, height, width = image.shape
+    return image.reshape(*leading, height // factor, factor, width // factor, factor).mean((-3, -1))
+
+
+def block_centers(labels: np.ndarray | Tensor, factor: int) -> np.ndarray | Tensor:
+    """Label maps (..., H, W) at 1/``factor`` of their size: those at the middle of `block_means`' blocks."""
+    return labels[..., factor // 2 :: factor, factor // 2 :: factor]
+
+
 def crop_clevr(pixels: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
     """IODINE's view of CLEVR: pixels (240, 320, 3) and label map (240, 320) to 128 x 128.
 
