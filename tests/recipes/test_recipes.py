@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 import unscene
 from unscene import recipes
@@ -74,6 +75,9 @@ def test_every_recipe_builds_and_steps(name, tmp_path):
     assert math.isfinite(float(step["loss"]))
     assert -1 <= float(validation["val/fg_ari"]) <= 1
     assert (folder.model / "model.safetensors").is_file()
+    (optimizer,) = torch.load(folder.checkpoints / "last.ckpt")["optimizer_states"]
+    moved = len(optimizer["state"]) == sum(len(group["params"]) for group in optimizer["param_groups"])
+    assert moved or unscene.load(folder.model).idle_parameters  # which several processes must know
 
 
 def test_models_of_recipes_have_the_sizes_of_the_paper():

@@ -155,6 +155,7 @@ class EfficientMORL(SceneModel):
         self.geco_goal, self.extra_weight = geco_goal, 1 if loss_weights == "paper" else 3
         self.geco = None if geco_goal is None else ErrorWeight(goal=0.0)
         self.lds = LDS.from_options(lds, num_slots)
+        self.idle_parameters = 0 in (iterations, early_iterations)  # those of the refinement
 
         self.initial_posterior = nn.Parameter(torch.cat([torch.zeros(latent_size), torch.ones(latent_size)]))
         self.encoder = ImageEncoder(image_channels, encoder_channels, 5, encoder_strides)
