@@ -358,6 +358,50 @@ def runs(folders: list[Path], *, json: Path | None = None) -> None:
         write_json(found.to_json(), json)
 
 
+def compare(
+    data: str,
+    weights: list[str],
+    *,
+    out: Path = Path("comparison.html"),
+    images: int = 6,
+    split: str | None = "test",
+    limit: int | None = 320,
+    batch_size: int = 32,
+    seed: int = 0,
+    device: str | None = None,
+    options: dict[str, Any] | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measure several models on the same images, and write a page that shows what each makes of them.
+
+    Args:
+        data: dataset name, file or folder, as for evaluate.
+        weights: folders of weights or of training runs, recipe names, or hub ids.
+        out: file for the page.
+        images: show so many of the images.
+        split: of the data; null for all of a folder or TFRecord file.
+        limit: measure on the first so many images or videos.
+        batch_size: images or videos at a time.
+        seed: of the noise.
+        device: such as cpu or cuda:0; by default a GPU if there is one.
+        options: of the dataset, such as --options.image_size 32.
+        json: also write all scores to this file.
+    """
+    from unscene.data import open_dataset
+    from unscene.files import write_json
+    from unscene.pretrained import load
+    from unscene.progress import progress
+    from unscene.report.comparison import compare_models, table
+
+    dataset, models = open_dataset(data, split, **(options or {})), {name: load(name) for name in weights}
+    common = {"limit": limit, "batch_size": batch_size, "seed": seed, "device": device or _device()}
+    found = compare_models(models, dataset, out, data=data, num_shown=images, **common, progress=progress)
+    print(table(models, found))
+    print(out)
+    if json is not None:
+        write_json({name: evaluation.to_json() for name, evaluation in found.items()}, json)
+
+
 def report(run: Path, *, generalise_to: str | None = None) -> None:
     """Write RUN/report.html: metrics beside the published values, curves, decompositions, predictions.
 
@@ -434,6 +478,7 @@ def _run(args: list[str]) -> None:
         "edit": edit,
         "experiment": experiment,
         "runs": runs,
+        "compare": compare,
         "report": report,
         "recipes": recipes,
         "data": Group(

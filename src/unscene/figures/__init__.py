@@ -1,6 +1,7 @@
 """Figures of scenes, decompositions and training runs. Functions return figures or arrays; never show, never save."""
 
 from unscene.figures.colours import colour_labels, overlay, palette
+from unscene.figures.comparison import comparison_panel
 from unscene.figures.components import components_panel, decoder_masks_panel
 from unscene.figures.curves import loss_curves
 from unscene.figures.filmstrip import filmstrip, horizon_curves
@@ -22,6 +23,7 @@ __all__ = [
     "layers_panel",
     "clusters_panel",
     "colour_labels",
+    "comparison_panel",
     "components_panel",
     "contact_sheet",
     "decoder_masks_panel",

@@ -1,4 +1,4 @@
-"""The page: facts, tables and figures of a run, put into template.html."""
+"""The page of a run: facts, tables and figures, put into run.html."""
 
 from __future__ import annotations
 
@@ -45,12 +45,17 @@ def write_report(run_dir: str | Path, generalise_to: Sequence[str] = ()) -> Path
     Raises InputError if ``run_dir`` is not the folder of a training.
     """
     run = Run(Path(run_dir))
-    template = Environment(loader=PackageLoader("unscene.report", "."), autoescape=True, trim_blocks=True)
-    html = template.get_template("template.html").render(_contents(run, generalise_to))
     path = run.path / "report.html"
+    write_page(path, "run.html", _contents(run, generalise_to))
+    return path
+
+
+def write_page(path: Path, template: str, contents: dict[str, Any]) -> None:
+    """Fill a template of this package and write the page, whole or not at all."""
+    environment = Environment(loader=PackageLoader("unscene.report", "."), autoescape=True, trim_blocks=True)
+    html = environment.get_template(template).render(contents)
     with replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
-    return path
 
 
 def _contents(run: Run, generalise_to: Sequence[str]) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def _contents(run: Run, generalise_to: Sequence[str]) -> dict[str, Any]:
         "elsewhere": _try(lambda: run.generalisation(generalise_to)) if generalise_to else None,
         "elsewhere_metrics": ELSEWHERE_VIDEO if run.is_video else ELSEWHERE,
         "labels": METRICS,
-        "curves": _try(lambda: _picture(loss_curves(run.metrics))),
+        "curves": _try(lambda: picture(loss_curves(run.metrics))),
         "video": run.is_video,
         "sprites": not run.is_video and has_sprites(run),
         **_figures(run),
@@ -84,31 +89,31 @@ def _figures(run: Run) -> dict[str, Any]:
 def _sprite_figures(sprites: SpriteRun) -> dict[str, Any]:
     layered = isinstance(sprites.run.model, DTISprites)
     return {
-        "gallery": _try(lambda: _picture(sprites.gallery())),
+        "gallery": _try(lambda: picture(sprites.gallery())),
         "usage": _try(lambda: sprites.usage.to_json()),
-        "layers": _try(lambda: _picture(sprites.layers())) if layered else None,
-        "edits": _try(lambda: _picture(sprites.manipulations())) if layered else None,
-        "clusters": _try(lambda: _picture(sprites.clusters())) if sprites.clusters_images else None,
+        "layers": _try(lambda: picture(sprites.layers())) if layered else None,
+        "edits": _try(lambda: picture(sprites.manipulations())) if layered else None,
+        "clusters": _try(lambda: picture(sprites.clusters())) if sprites.clusters_images else None,
     }
 
 
 def _image_figures(run: Run) -> dict[str, Any]:
     return {
-        "decompositions": _try(lambda: _picture(decomposition_panel(run.scenes["image"], run.decomposition))),
-        "refinement": _try(lambda: _picture(refinement_panel(run.decomposition))),
-        "alone": _try(lambda: _picture(components_panel(run.scenes["image"], run.decomposition))),
+        "decompositions": _try(lambda: picture(decomposition_panel(run.scenes["image"], run.decomposition))),
+        "refinement": _try(lambda: picture(refinement_panel(run.decomposition))),
+        "alone": _try(lambda: picture(components_panel(run.scenes["image"], run.decomposition))),
         "decoder_masks": _try(lambda: _decoder_masks(run)),
-        "logits": _try(lambda: _picture(_logits(run))),
+        "logits": _try(lambda: picture(_logits(run))),
     }
 
 
 def _video_figures(run: Run) -> dict[str, Any]:
     clips = _try(lambda: run.clips)
     return {
-        "filmstrips": [_try(lambda clip=clip: _picture(_filmstrip(clip))) for clip in clips["content"]]
+        "filmstrips": [_try(lambda clip=clip: picture(_filmstrip(clip))) for clip in clips["content"]]
         if "content" in clips
         else [clips],
-        "prediction": _try(lambda: _picture(horizon_curves(run.prediction))),
+        "prediction": _try(lambda: picture(horizon_curves(run.prediction))),
     }
 
 
@@ -134,7 +139,7 @@ def _logits(run: Run) -> Figure:
 def _decoder_masks(run: Run) -> dict[str, Any] | None:
     """Nothing if the masks are those that the slots decode, as in most methods."""
     part = _with_logits(run)
-    return _picture(decoder_masks_panel(run.scenes["image"][:NUM_LOGITS], part)) if decodes_other_masks(part) else None
+    return picture(decoder_masks_panel(run.scenes["image"][:NUM_LOGITS], part)) if decodes_other_masks(part) else None
 
 
 def _with_logits(run: Run) -> Decomposition:
@@ -146,7 +151,7 @@ def _with_logits(run: Run) -> Decomposition:
     return replace(whole, **{name: getattr(whole, name)[:NUM_LOGITS] for name in names}, history=())
 
 
-def _picture(figure: Figure) -> dict[str, Any]:
+def picture(figure: Figure) -> dict[str, Any]:
     """A figure as data URI at twice the resolution it is shown in, transparent for light and dark pages."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=2 * DPI, transparent=True)
