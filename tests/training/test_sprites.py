@@ -1,7 +1,6 @@
-"""Trainings of DTI-Sprites itself: what it learns, resumed ones, and those of two processes."""
+"""Trainings of DTI-Sprites: resumed ones, and those of two processes."""
 
 import json
-from functools import partial
 
 import pytest
 import torch
@@ -11,15 +10,9 @@ from toy_layers import Painted
 from toy_training import assert_same_training, checkpoint, command, fit, log
 from unscene import DTISprites
 from unscene.cli import main
-from unscene.data import Signs
-from unscene.evaluation.sprites import cluster_scores
 from unscene.training.data import SceneData
-from unscene.training.groups import ParameterGroup
-from unscene.training.module import seed_all
 from unscene.training.reassignment import Reassignment
-from unscene.training.run import RunFolder, train
-from unscene.training.schedules import MultiStep
-from unscene.training.start import StartFromData
+from unscene.training.run import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # of Lightning, also after training
 
@@ -50,52 +43,6 @@ def test_resuming_is_bitwise_equal(tmp_path, stop):
     assert_same_training(brief(tmp_path / "twice", 7, ckpt_path="last"), once)
     assert float(log(once)[-1]["reassigned"]) > 0
     assert checkpoint(once)["state_dict"]["model.own_transforms.predictors.similarity.biases.2"].any()
-
-
-@pytest.mark.slow
-def test_signs_are_clustered_without_labels(tmp_path):
-    """Four signs before clutter, the best of two seeds by its error, as restarts choose: half a minute for each.
-
-    With the seeds 0, 1 and 2: 1.0, 1.0 and 0.99 of 512 images in one thread, 0.875 with seed 0 in two.
-    """
-    test = Signs(512, split="test", num_classes=4, image_size=20)
-    models = [clustered_signs(seed, tmp_path / str(seed)) for seed in (0, 1)]
-    images = test.batch(range(len(test)))["image"]
-    best = min(models, key=lambda model: model.reconstruction_error(images).mean().item())
-    assert cluster_scores(best, test)["accuracy"] > 0.9
-
-
-def clustered_signs(seed, run):
-    seed_all(seed)
-    shapes = {"sprite_transforms": "color_projective", "sprite_milestones": (200,)}
-    behind = {"background_transforms": "color_projective", "background_milestones": (200,)}
-    model = DTISprites(
-        image_size=(20, 20),
-        num_sprites=4,
-        num_layers=1,
-        sprite_size=None,
-        mask_sigma=3.6,
-        background=True,
-        encoder="resnet20",
-        layer_transforms="identity",
-        freeze_steps=0,
-        selection="exhaustive",
-        **shapes,
-        **behind,
-    )
-    train(
-        model,
-        SceneData(Signs(20_000, num_classes=4, image_size=20), batch_size=16),
-        partial(torch.optim.Adam, lr=1e-3, weight_decay=1e-6),
-        schedule=MultiStep((320,), 0.1),
-        groups=[ParameterGroup("^(sprites|sprite_masks|background)$", weight_decay=0.0)],
-        run=run,
-        max_steps=400,
-        callbacks=[StartFromData(100), Reassignment(every=50)],
-        precision="bf16-mixed",
-        **{"accelerator": "cpu", "devices": 1, "enable_progress_bar": False},
-    )
-    return model.eval()
 
 
 # All images are the same, so that the batch normalisation of half a batch is that of the whole; and there is no noise.
