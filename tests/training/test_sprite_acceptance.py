@@ -106,8 +106,8 @@ def test_pieces_are_found(tmp_path):
         freeze_steps=300,
     )
     groups = [
-        ParameterGroup(SPRITES, weight_decay=0.0, scheduled=False, lr_scale=60),
-        ParameterGroup("^encoder", lr_scale=5),
+        ParameterGroup(SPRITES, weight_decay=0.0, scheduled=False, lr_scale=60.0),
+        ParameterGroup("^encoder", lr_scale=5.0),
     ]
     learn(tmp_path, model, TwoPieces(60_000), 3600, MultiStep((3000,), 0.1), groups, 2e-4)
     assert evaluate(model, TwoPieces(320, split="test")).values["layer_ari"].mean() > 0.9
