@@ -387,15 +387,30 @@ def compare(
         options: of the dataset, such as --options.image_size 32.
         json: also write all scores to this file.
     """
+    import shlex
+
     from unscene.data import open_dataset
     from unscene.files import write_json
     from unscene.pretrained import load
     from unscene.progress import progress
     from unscene.report.comparison import compare_models, table
 
-    dataset, models = open_dataset(data, split, **(options or {})), {name: load(name) for name in weights}
-    common = {"limit": limit, "batch_size": batch_size, "seed": seed, "device": device or _device()}
-    found = compare_models(models, dataset, out, data=data, num_shown=images, **common, progress=progress)
+    options = options or {}
+    dataset, models = open_dataset(data, split, **options), {name: load(name) for name in weights}
+    words = ["unscene", "compare", data, *weights, *(f"--options.{name}={value}" for name, value in options.items())]
+    found = compare_models(
+        models,
+        dataset,
+        out,
+        data=data,
+        command=shlex.join([*words, f"--split={split or 'null'}", f"--limit={limit or 'null'}", f"--seed={seed}"]),
+        num_shown=images,
+        limit=limit,
+        batch_size=batch_size,
+        seed=seed,
+        device=device or _device(),
+        progress=progress,
+    )
     print(table(models, found))
     print(out)
     if json is not None:

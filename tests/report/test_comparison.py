@@ -31,11 +31,11 @@ def panels(monkeypatch):
 
 def test_the_page_has_the_scores_and_pictures_of_all_models(tmp_path, panels):
     models = {"first": ToyModel(), "sec<b>ond": ToyModel(num_slots=4)}
-    found = compare_models(models, ToyScenes(), tmp_path / "page.html", data="toys", num_shown=2)
+    found = compare_models(models, ToyScenes(), tmp_path / "page.html", data="toys", command="a <b", num_shown=2)
     assert found["first"].values.keys() == evaluate(models["first"], ToyScenes()).values.keys()
     page = (tmp_path / "page.html").read_text()
     assert "2 models on toys" in page and "Means over 7 images" in page and "sec&lt;b&gt;ond" in page
-    assert "unscene compare toys first " in page
+    assert "<pre>a &lt;b</pre>" in page
     assert page.count('src="data:image/png;base64,') == page.count("src=") == 1
     for name in models:
         assert f"<td>{found[name].summary()['mse']['mean']:.3g}</td>" in page
@@ -96,8 +96,11 @@ def test_the_command(tmp_path, capsys):
         ToyModel().save_pretrained(tmp_path / name)
     page, scores = tmp_path / "page.html", tmp_path / "scores.json"
     words = [str(tmp_path / name) for name in "ab"] + ["--out", str(page), "--json", str(scores), "--device", "cpu"]
-    assert main(["compare", "tetrominoes", *words, "--limit", "3", "--images", "1"]) == 0
+    assert main(["compare", "tetrominoes", *words, "--limit", "3", "--images", "1", "--options.seed", "2"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("model") and len(printed) == 4 and printed[-1] == str(page)
     assert [entry["meta"]["n"] for entry in json.loads(scores.read_text()).values()] == [3, 3]
     assert "2 models on tetrominoes" in page.read_text()
+    command = re.search("<pre>unscene (.*)</pre>", page.read_text())[1]
+    assert main([*command.split(), "--out", str(tmp_path / "again.html"), "--images", "1", "--device", "cpu"]) == 0
+    assert (tmp_path / "again.html").read_text() == page.read_text()

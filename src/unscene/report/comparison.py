@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -31,6 +30,7 @@ def compare_models(
     path: str | Path,
     *,
     data: str,
+    command: str = "",
     num_shown: int = 6,
     limit: int | None = 320,
     batch_size: int = 32,
@@ -42,7 +42,8 @@ def compare_models(
 
     Beside the scores it shows what each model makes of the first ``num_shown`` scenes: of images, of the last frame of
     videos, of the last view of scenes seen from several sides. A model for images gets frames and views one by one.
-    ``data`` is the dataset's name for `open_dataset`, which the page shows. ``progress`` is called with (name, scenes done, scenes in all).
+    ``data`` is what the page calls the dataset, ``command`` what it says makes it again. ``progress`` is called with
+    (name, scenes done, scenes in all).
 
     Raises InputError if there is nothing to compare and, before anything is scored, for a model that cannot take these
     scenes.
@@ -67,7 +68,7 @@ def compare_models(
         "kind": "videos" if is_video(scenes) else "scenes" if are_views(scenes) else "images",
         "device": platform_facts(device)["device"],
         "panel": picture(comparison_panel(image, dict(zip(_methods(models), shown.values(), strict=True)), mask)),
-        "command": f"unscene compare {shlex.join([data, *models])}",
+        "command": command,
     }
     write_page(Path(path), "comparison.html", contents)
     return found
