@@ -96,7 +96,7 @@ class TwoPieces(tetrominoes.Tetrominoes):
 
     def generate(self, draws):
         piece = self.kinds[draws.integers(len(self.kinds), 3)]
-        red = np.broadcast_to(tetrominoes.COLORS[0], (*piece.shape, 3))
+        red = tetrominoes.COLORS[draws.integers(1, 3)]
         image, mask = tetrominoes._paint(piece, red, tetrominoes._place(draws, piece))
         mask[mask == 3] = 0
         image = np.where((mask == 0)[:, None], self.paper, image)
@@ -104,8 +104,20 @@ class TwoPieces(tetrominoes.Tetrominoes):
 
 
 def test_pieces_are_found(tmp_path):
-    """Four minutes of one core; ARI 0.94, 0.95 and 0.91 of 96 images with the seeds 0, 1 and 2 after 3,500 steps."""
-    seed_all(0)
+    """Four minutes of one core; ARI 0.95, 0.94 and 0.93 of 320 images with the seeds 0, 1 and 2.
+
+    With another stream of scenes it was 0.75, at an error of 0.017 instead of 0.005 to 0.008: hence restarts.
+    """
+    images = TwoPieces(64, split="val").batch(range(64))["image"]
+    for seed in range(3):
+        model = found_pieces(seed, tmp_path / str(seed))
+        if model.reconstruction_error(images).mean() < 0.012:
+            break
+    assert evaluate(model, TwoPieces(320, split="test")).values["layer_ari"].mean() > 0.9
+
+
+def found_pieces(seed, run):
+    seed_all(seed)
     model = DTISprites(
         num_sprites=4,
         num_layers=2,
@@ -118,5 +130,4 @@ def test_pieces_are_found(tmp_path):
         ParameterGroup(SPRITES, weight_decay=0.0, scheduled=False, lr_scale=60.0),
         ParameterGroup("^encoder", lr_scale=5.0),
     ]
-    learn(tmp_path, model, TwoPieces(60_000), 3600, MultiStep((3000,), 0.1), groups, 2e-4)
-    assert evaluate(model, TwoPieces(320, split="test")).values["layer_ari"].mean() > 0.9
+    return learn(run, model, TwoPieces(60_000), 3600, MultiStep((3000,), 0.1), groups, 2e-4)
