@@ -52,21 +52,15 @@ def learn(run, model, data, steps, schedule, groups, lr):
 
 
 def test_signs_are_clustered(tmp_path):
-    """The best of two seeds by its error, as restarts choose: half a minute for each.
-
-    With the seeds 0, 1 and 2: 1.0, 1.0 and 0.99 of 512 images; but 0.875 with seed 0 in two threads.
-    """
-    test = Signs(512, split="test", num_classes=4, image_size=20)
-    models = [clustered_signs(seed, tmp_path / str(seed)) for seed in (0, 1)]
-    images = test.batch(range(len(test)))["image"]
-    best = min(models, key=lambda model: model.reconstruction_error(images).mean().item())
-    assert cluster_scores(best, test)["accuracy"] > 0.9
+    """Half a minute; 1.0 of 512 images with the seeds 0, 1 and 2. After half the steps it is anything from 0.78 on."""
+    model = clustered_signs(0, tmp_path)
+    assert cluster_scores(model, Signs(512, split="test", num_classes=4, image_size=20))["accuracy"] > 0.9
 
 
 def clustered_signs(seed, run):
     seed_all(seed)
-    shapes = {"sprite_transforms": "color_projective", "sprite_milestones": (200,)}
-    behind = {"background_transforms": "color_projective", "background_milestones": (200,)}
+    shapes = {"sprite_transforms": "color_projective", "sprite_milestones": (400,)}
+    behind = {"background_transforms": "color_projective", "background_milestones": (400,)}
     model = DTISprites(
         image_size=(20, 20),
         num_sprites=4,
@@ -82,7 +76,7 @@ def clustered_signs(seed, run):
         **behind,
     )
     data = Signs(20_000, num_classes=4, image_size=20)
-    return learn(run, model, data, 400, MultiStep((320,), 0.1), [ParameterGroup(SPRITES, weight_decay=0.0)], 1e-3)
+    return learn(run, model, data, 800, MultiStep((640,), 0.1), [ParameterGroup(SPRITES, weight_decay=0.0)], 1e-3)
 
 
 class TwoPieces(tetrominoes.Tetrominoes):
