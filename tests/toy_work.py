@@ -29,8 +29,8 @@ def fail(job, report):
 
 def linger(job, report):
     """Say that the job has begun, and last for minutes; say so too if it is told to stop."""
-    Path(f"begun-{job}").touch()
     try:
+        Path(f"begun-{job}").touch()
         time.sleep(300)
     finally:
         Path(f"stopped-{job}").touch()

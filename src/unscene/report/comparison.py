@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ def compare_models(
     shown = {name: _shown(name, model, scenes, seed, device) for name, model in models.items()}
     found = {}
     for name, model in models.items():
-        tell = None if progress is None else lambda done, total, name=name: progress(name, done, total)
+        tell = None if progress is None else partial(progress, name)
         options = {"limit": limit, "batch_size": batch_size, "seed": seed, "device": device, "progress": tell}
         found[name] = evaluate(model, dataset, **options)
     titles, *rows = cells(models, found)
@@ -96,17 +97,18 @@ def table(models: Mapping[str, SceneModel], found: Mapping[str, Evaluation]) -> 
 
 def _shown(name: str, model: SceneModel, scenes: Scenes, seed: int, device: torch.device) -> Decomposition:
     """What the model makes of images, or of the last frames or views: a Decomposition (B, K, ...), on the CPU."""
-    batch = {part: scenes[part].to(device) for part in ("image", "viewpoint") if part in scenes}
-    several = batch["image"].ndim == 5
+    whole = scenes["image"].ndim == 5 and isinstance(model, VideoModel | MultiViewModel)
+    seen = {"image": _last(scenes, "image")}
+    if whole:
+        seen = {part: scenes[part] for part in ("image", "viewpoint") if part in scenes}
+    batch = {part: value.to(device) for part, value in seen.items()}
     try:
         with undisturbed(model, device, (seed, 0), "32-true"), torch.no_grad():
-            if several and not isinstance(model, VideoModel | MultiViewModel):
-                batch, several = {"image": batch["image"][:, -1]}, False
             said = model.decompose_batch(batch)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     parts = (said.masks, said.components, said.slots)
-    return Decomposition(*((part[:, -1] if several else part).cpu() for part in parts))
+    return Decomposition(*((part[:, -1] if whole else part).cpu() for part in parts))
 
 
 def _methods(models: Mapping[str, SceneModel]) -> list[str]:
