@@ -12,6 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unscene.training.memory import keep_freed_memory
+
+keep_freed_memory()  # as in training, for all that is measured
+
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -22,6 +22,7 @@ from unscene.training.checkpoint import LAST, AtomicCheckpointIO, Checkpoints
 from unscene.training.data import SceneData
 from unscene.training.groups import ParameterGroup
 from unscene.training.logger import MetricsFile
+from unscene.training.memory import keep_freed_memory
 from unscene.training.module import OptimizerFactory, SceneModule
 from unscene.training.schedules import Schedule
 
@@ -111,6 +112,7 @@ def train(
     """
     folder = RunFolder(Path(run))
     checkpoint = folder.start(ckpt_path)
+    keep_freed_memory()
     checkpoints = Checkpoints(folder.checkpoints, folder.model, checkpoint_every, keep_checkpoints)
     callbacks = [Record(folder, config), checkpoints, Throughput()]
     module = SceneModule(model, optimizer, schedule, seed, groups)
