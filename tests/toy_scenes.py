@@ -18,10 +18,10 @@ class ToyModel(SceneModel):
     Args:
         num_slots: K.
         noise: scale of the noise on the colours in training.
-        nan_at: step at which the loss becomes NaN.
+        nan_at: step at which the loss becomes NaN; None for never.
     """
 
-    def __init__(self, num_slots: int = 3, noise: float = 0.1, nan_at: int = -1):
+    def __init__(self, num_slots: int = 3, noise: float = 0.1, nan_at: int | None = -1):
         super().__init__()
         self.noise, self.nan_at = noise, nan_at
         self.colour = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 3 * num_slots))

@@ -157,7 +157,7 @@ def test_the_command_trains_with_seeds_in_a_row(tmp_path, monkeypatch, capsys):
     assert [row.split()[0] for row in out[1:3]] == ["3", "4"]
     assert out[3] == "trained; everything is in runs/toy"
     recorded = yaml.safe_load(folder.config.read_text())
-    assert "restarts" not in recorded  # to train the best one again, alone
+    assert recorded["restarts"] is None  # to train the best one again, alone
     again = main([str(folder.config), "--run", "again"])
     assert same(weights(folder.path), weights(again.path))
     with pytest.raises(InputError, match="restarts: .*PositiveInt"):

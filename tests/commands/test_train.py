@@ -71,7 +71,12 @@ def test_a_run_records_its_configuration_which_trains_the_same_again(recipe):
     second = main([str(first.config), "--run", "again"])
     assert weights(first) == weights(second)
     main([str(first.config), "--ckpt_path", "last", "--trainer.max_steps", "3"])
-    assert "ckpt_path" not in yaml.safe_load(first.config.read_text())
+    assert yaml.safe_load(first.config.read_text())["ckpt_path"] is None
+
+
+def test_what_is_switched_off_is_recorded_too(recipe):
+    folder = main([recipe, "--model.nan_at", "null"])
+    assert yaml.safe_load(folder.config.read_text())["model"]["init_args"]["nan_at"] is None
 
 
 def test_users_callbacks_run_beside_ours(recipe):
@@ -163,9 +168,9 @@ def test_broken_yaml_names_the_file(recipe, tmp_path, content, message):
     [
         (["--help"], "usage: unscene train RECIPE [options]"),
         (["-h"], "--data.batch_size BATCH_SIZE images per process and step"),
-        (["--model.help", "toy_scenes.ToyModel"], "--model.nan_at NAN_AT step at which the loss becomes NaN"),
+        (["--model.help", "toy_scenes.ToyModel"], "--model.nan_at NAN_AT step at which the loss becomes NaN; None for"),
         (["toy.yaml", "--help"], "usage: unscene train RECIPE [options]"),
-        (["toy.yaml", "--model.help"], "--model.nan_at NAN_AT step at which the loss becomes NaN"),
+        (["toy.yaml", "--model.help"], "--model.nan_at NAN_AT step at which the loss becomes NaN; None for"),
         (["toy.yaml", "--seed", "1", "--data.train.help"], "--data.train.num_scenes NUM_SCENES number of scenes"),
         (["toy.yaml", "--schedule.help", "Constant"], "--schedule.help=unscene.training.schedules.Constant"),
         (["toy.yaml", "--model.help=IODINE"], "--model.iterations ITERATIONS"),

@@ -127,7 +127,7 @@ def test_a_recipe_with_groups(tmp_path, monkeypatch):
     assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.07 * 0.25])
     assert [group["weight_decay"] for group in groups] == [0.0, 1e-6]
     recorded = yaml.safe_load(folder.config.read_text())["groups"]
-    assert recorded[1] == {"match": "^colour", "lr_scale": 7.0, "scheduled": True}
+    assert recorded[1] == {"match": "^colour", "lr_scale": 7.0, "weight_decay": None, "scheduled": True}
     again = main([str(folder.config), "--run", "again"])
     assert_equal(checkpoint(again)["state_dict"], checkpoint(folder)["state_dict"])
     (tmp_path / "toy.yaml").write_text(RECIPE.replace("^logit$", "["))

@@ -105,7 +105,7 @@ def run(parser: Parser, config: Namespace) -> RunFolder:
         checkpoint_every=parts.checkpoint_every,
         keep_checkpoints=parts.keep_checkpoints,
         ckpt_path=parts.ckpt_path,
-        config=parser.dump(config.clone().update(None, "ckpt_path")),  # to train again, not to continue
+        config=parser.dump(config.clone().update(None, "ckpt_path"), skip_unset=False),  # for another one
         **parts.trainer.as_dict(),
     )
 
