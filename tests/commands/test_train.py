@@ -79,6 +79,13 @@ def test_what_is_switched_off_is_recorded_too(recipe):
     assert yaml.safe_load(folder.config.read_text())["model"]["init_args"]["nan_at"] is None
 
 
+def test_validation_can_be_cut_short(recipe):
+    for text, number in (("1", 1), ("0.5", 0.5)):
+        folder = main([recipe, "--trainer.limit_val_batches", text, "--run", f"limit-{text}"])
+        recorded = yaml.safe_load(folder.config.read_text())["trainer"]["limit_val_batches"]
+        assert (recorded, type(recorded)) == (number, type(number))
+
+
 def test_users_callbacks_run_beside_ours(recipe):
     folder = main([recipe, "--trainer.callbacks+=lightning.pytorch.callbacks.LearningRateMonitor"])
     assert "lr-Adam" in folder.metrics.read_text()

@@ -146,6 +146,9 @@ def make_parser() -> Parser:
     parser.add_argument("--optimizer", type=Callable[[Iterable], Optimizer], required=True, help="of torch.optim")
     parser.add_argument("--schedule", type=Schedule, default=Constant(), help="of the learning rate, by steps")
     parser.add_argument("--groups", type=list[ParameterGroup], default=[], help="rates and decays for some parameters")
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=HIDDEN)
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip={*HIDDEN, "limit_val_batches"})
+    parser.add_argument(  # of Lightning's Union[float, int] a 2 would be 2.0, which is no number of batches
+        "--trainer.limit_val_batches", type=int | float | None, help="number of validation batches, or share as float"
+    )
     parser.set_defaults({"trainer.val_check_interval": 1000})
     return parser
