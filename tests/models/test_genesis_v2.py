@@ -35,7 +35,9 @@ def trained(**options):
     return model
 
 
-@pytest.mark.parametrize("options", [{}, {"attention_kl": True}, {"image_size": (16, 12)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"attention_kl": True}, {"image_size": (16, 12)}, {"coordinates": True}], ids=str
+)
 def test_equals_the_textbook_in_values_and_gradients(options):
     model = trained(**options)
     image = images(size=model.image_size, dtype=torch.float64)

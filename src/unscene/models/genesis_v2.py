@@ -46,6 +46,8 @@ class GenesisV2(SceneModel):
         latent_size: D of a slot.
         encoder_channels: of the U-Net on the way down, multiples of 8; by default 64 and twice that on the three
             smallest maps, one block per halving down to about 4 x 4.
+        coordinates: the U-Net sees the positions of pixels as two more channels. Not in the paper, where it has to
+            learn them from the edges of the image.
         colour_size: dimensions of the space of colours, the last two being positions too.
         decoder_channels: of the transposed convolutions, each of which doubles the map; multiples of 8.
         prior_size: width of the LSTM of the prior.
@@ -70,6 +72,7 @@ class GenesisV2(SceneModel):
         num_slots: int = 7,
         latent_size: int = 64,
         encoder_channels: Sequence[int] | None = None,
+        coordinates: bool = False,
         colour_size: int = 8,
         decoder_channels: Sequence[int] = (64, 64, 64, 64),
         prior_size: int = 256,
@@ -97,7 +100,8 @@ class GenesisV2(SceneModel):
             self.geco = KLWeight.of_images((image_channels, *image_size), geco_goal, geco_rate, beta_min, beta_max)
 
         channels = unet_channels(64, image_size) if encoder_channels is None else encoder_channels
-        self.encoder = UNet(image_channels, channels, image_size, norm="group")
+        self.coordinates = coordinates
+        self.encoder = UNet(image_channels + 2 * coordinates, channels, image_size, norm="group")
         self.segmentation_head = Block(channels[0], channels[0], "group")
         self.colouring = InstanceColouring(channels[0], colour_size, num_slots)
         self.feature_head = Block(channels[0], channels[0], "group")
@@ -160,7 +164,7 @@ class GenesisV2(SceneModel):
     def attend(self, image: Float[Tensor, "B C H W"], *, num_slots: int | None = None) -> Float[Tensor, "B K H W"]:
         """The encoder's masks, from which the latents come."""
         check_positive(num_slots=num_slots)
-        return self._attend(self.encoder(self._checked(image)), num_slots or self.num_slots).exp()
+        return self._attend(self._encode(self._checked(image)), num_slots or self.num_slots).exp()
 
     @torch.no_grad()
     def posteriors(self, scenes: Scenes, *, num_slots: int | None = None) -> dict[str, Posterior]:
@@ -181,7 +185,7 @@ class GenesisV2(SceneModel):
 
     def _infer(self, image: Tensor, num_slots: int) -> tuple[Float[Tensor, "B K H W"], Normal]:
         """Log masks of the encoder, and the posterior."""
-        maps = self.encoder(image)
+        maps = self._encode(image)
         log_attention = self._attend(maps, num_slots)
         features = self.feature_head(maps).to(image.dtype)
         with torch.autocast(image.device.type, enabled=False):
@@ -193,6 +197,12 @@ class GenesisV2(SceneModel):
         with torch.autocast(z.device.type, enabled=False):
             prior = self.prior(z)
         return Latent(posterior, prior, z), *self.decode(z)
+
+    def _encode(self, image: Tensor) -> Float[Tensor, "B E H W"]:
+        if self.coordinates:
+            positions = linear_coordinates(self.image_size, image).expand(len(image), -1, -1, -1)
+            image = torch.cat([image, positions], 1)
+        return self.encoder(image)
 
     def _attend(self, maps: Float[Tensor, "B E H W"], num_slots: int) -> Float[Tensor, "B K H W"]:
         return self.colouring(self.segmentation_head(maps), num_slots)
