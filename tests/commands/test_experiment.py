@@ -91,3 +91,11 @@ def test_other_settings_need_another_folder(done, capsys):
 def test_bad_priors_are_refused_before_anything_is_trained(tmp_path, capsys, options, message):
     assert experiment(tmp_path / "run", *options) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_long_numbers_stay_apart():
+    pairs = [
+        compare({"mse": np.full(3, 0.00117612 + x)}, {"mse": np.full(3, 0.00118723 + 3 * x)}) for x in (0, 1.2e-5, 4e-6)
+    ]
+    row = module.table(pairs).splitlines()[1]
+    assert len(row.split()) == 10 and row.split()[0] == "mse"  # three times number, sign, number

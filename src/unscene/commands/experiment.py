@@ -105,9 +105,9 @@ def table(comparisons: Sequence[Comparison]) -> str:
     averages = over_seeds(comparisons)
     rows = {name: averages["scores"][name] for name in SHOWN if name in averages["scores"]}
     rows |= {f"{rule} (% of images)": row for rule, row in averages["percent"].items()}
-    lines = [f"{'':<30}" + "".join(f"{title:>20}" for title in ("without", "with", "drop"))]
+    lines = [f"{'':<30}" + "".join(f"{title:>24}" for title in ("without", "with", "drop"))]
     lines += [
-        f"{name:<30}" + "".join(f"{_spread(row[key]):>20}" for key in ("without", "with", "drop"))
+        f"{name:<30}" + "".join(f"{_spread(row[key]):>24}" for key in ("without", "with", "drop"))
         for name, row in rows.items()
     ]
     lines += [f"Pearson of gap drop and {name}: {_spread(r)}" for name, r in averages["correlations"].items()]
