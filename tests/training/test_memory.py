@@ -1,3 +1,5 @@
+"""What one step frees is kept for the next."""
+
 import platform
 import subprocess
 import sys

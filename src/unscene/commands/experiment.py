@@ -17,6 +17,7 @@ from unscene.data.dataset import SceneDataset
 from unscene.data.views import Views
 from unscene.errors import InputError
 from unscene.evaluation import evaluate
+from unscene.evaluation.aligned import aligned
 from unscene.evaluation.compare import Comparison, compare, over_seeds
 from unscene.evaluation.gap import inference_gap
 from unscene.files import replacing, write_json
@@ -105,11 +106,9 @@ def table(comparisons: Sequence[Comparison]) -> str:
     averages = over_seeds(comparisons)
     rows = {name: averages["scores"][name] for name in SHOWN if name in averages["scores"]}
     rows |= {f"{rule} (% of images)": row for rule, row in averages["percent"].items()}
-    lines = [f"{'':<30}" + "".join(f"{title:>24}" for title in ("without", "with", "drop"))]
-    lines += [
-        f"{name:<30}" + "".join(f"{_spread(row[key]):>24}" for key in ("without", "with", "drop"))
-        for name, row in rows.items()
-    ]
+    titles = ("without", "with", "drop")
+    scores = [(name, *(_spread(row[title]) for title in titles)) for name, row in rows.items()]
+    lines = [aligned([("", *titles), *scores])]
     lines += [f"Pearson of gap drop and {name}: {_spread(r)}" for name, r in averages["correlations"].items()]
     return "\n".join(lines)
 

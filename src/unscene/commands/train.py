@@ -105,7 +105,8 @@ def run(parser: Parser, config: Namespace) -> RunFolder:
         checkpoint_every=parts.checkpoint_every,
         keep_checkpoints=parts.keep_checkpoints,
         ckpt_path=parts.ckpt_path,
-        config=parser.dump(config.clone().update(None, "ckpt_path"), skip_unset=False),  # for another one
+        # to train again, not to continue; options that are off are not the same as options not given
+        config=parser.dump(config.clone().update(None, "ckpt_path"), skip_unset=False),
         **parts.trainer.as_dict(),
     )
 

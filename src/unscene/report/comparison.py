@@ -12,6 +12,7 @@ from torch import Tensor
 from unscene.data.dataset import SceneDataset, collate
 from unscene.errors import InputError
 from unscene.evaluation import evaluate
+from unscene.evaluation.aligned import aligned
 from unscene.evaluation.common import platform_facts, undisturbed, usable_device
 from unscene.evaluation.result import Evaluation
 from unscene.evaluation.video import is_video
@@ -90,9 +91,7 @@ def cells(models: Mapping[str, SceneModel], found: Mapping[str, Evaluation]) -> 
 
 def table(models: Mapping[str, SceneModel], found: Mapping[str, Evaluation]) -> str:
     """`cells` as aligned text."""
-    rows = cells(models, found)
-    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join("  ".join([row[0].ljust(first), *map(str.rjust, row[1:], others)]) for row in rows)
+    return aligned(cells(models, found))
 
 
 def _shown(name: str, model: SceneModel, scenes: Scenes, seed: int, device: torch.device) -> Decomposition:

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let this process hold on to freed memory; says whether its allocator, glibc's, can be told so.
 
     A step frees what it needs again in the next one. By default much of that goes back to the system in between, and
-    the system hands out zeroed pages anew: half of the time of a small DTI-Sprites step. Up to 2 GiB stay.
+    the system hands out zeroed pages anew: up to half of a small DTI-Sprites step. Up to 2 GiB stay.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
