@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,10 +30,10 @@ class PlainPROVIDE(nn.Module):
         rows = m.initial_posterior.expand(B * m.num_slots, -1)
         z_first = self.sample(rows, torch.randn_like(rows.chunk(2, 1)[0]))
         h_time = c_time = rows.new_zeros(len(rows), m.head.in_features)
-        total, posterior = 0.0, rows
+        total, trail = 0.0, []
         for f in range(max(T - m.predicted_frames, 1)):
             predicted = m.start == "predicted" and f > 0
-            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if predicted else 0)
+            prior = self.prior(h_time, trail)
             posterior = torch.cat([prior.loc, 2 * prior.scale.log()], 1) if predicted else rows
             h_ref, c_ref = torch.zeros_like(h_time), torch.zeros_like(c_time)
             decodes = m.iterations if m.grid == "full" else max(m.iterations - f, 2)
@@ -54,8 +55,10 @@ class PlainPROVIDE(nn.Module):
                 h_ref, c_ref = self.cell(inputs, h_time, c_time, h_ref, c_ref)
                 posterior = posterior + m.head(h_ref) + (m.shortcut(inputs) if m.shortcut else 0)
             h_time, c_time = h_ref, c_ref
+            trail.append(posterior.chunk(2, 1)[0])
         for f in range(max(T - m.predicted_frames, 1), T):
-            prior = self.prior(h_time, posterior.chunk(2, 1)[0] if m.start == "predicted" else 0)
+            prior = self.prior(h_time, trail)
+            trail.append(prior.loc)
             posterior = torch.cat([prior.loc, 2 * prior.scale.log()], 1) if m.start == "predicted" else rows
             means, logits = self.decode(z_first if m.predict_z == "first" else prior.loc, h_time, B)
             masks = logits.softmax(1)
@@ -72,14 +75,17 @@ class PlainPROVIDE(nn.Module):
         mean, logvar = posterior.chunk(2, 1)
         return mean + (0.5 * logvar).exp() * noise
 
-    def prior(self, h: Tensor, before: Tensor | float = 0) -> Normal:
-        m = self.model
+    def prior(self, h: Tensor, trail: Sequence[Tensor] = ()) -> Normal:
+        m, zeros = self.model, h.new_zeros(len(h), len(self.model.initial_posterior) // 2)
         if not m.conditional:
-            zeros = h.new_zeros(len(h), len(m.initial_posterior) // 2)
             return Normal(zeros, torch.ones_like(zeros))
-        a = m.prior[0](h).relu()
-        s = m.prior[2](a)
-        return Normal(before + m.prior[1](a), (0.5 * (F.softplus(s) if m.prior_logvar == "softplus" else s)).exp())
+        last = trail[-1] if m.start == "predicted" and trail else zeros
+        changes = [new - old for old, new in zip(trail[:-1], trail[1:], strict=True)][-m.motion :]
+        change = torch.stack(changes).mean(0) if m.motion and changes else zeros
+        a = m.prior[0](torch.cat([h, last, change], 1) if m.motion else h).relu()
+        s = F.softplus(m.prior[2](a)) if m.prior_logvar == "softplus" else m.prior[2](a)
+        goes_on = change @ m.momentum.weight.T if m.motion else 0
+        return Normal(last + goes_on + m.prior[1](a), (0.5 * s).exp())
 
     def decode(self, z: Tensor, h: Tensor, batch: int) -> tuple[Tensor, Tensor]:
         m, scale = self.model, self.model.decoder.scale

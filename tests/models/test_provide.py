@@ -42,13 +42,15 @@ def video(frames=3, batch=2):
         {"start": "predicted", "resample": True, "step_weight": "refined"},
         {"start": "predicted", "prior_logvar": "linear", "step_weight": "frame", "recompute": True},
         {"start": "predicted", "predict_z": "prior_mean", "predicted_frames": 2, "code_norm": True, "shortcut": True},
+        {"start": "predicted", "motion": 1, "predict_z": "prior_mean", "predicted_frames": 1, "truncate": 9},
+        {"start": "predicted", "motion": 2, "predict_z": "prior_mean", "predicted_frames": 2, "resample": True},
         {"predicted_frames": 3},
         {"mask_gradient": "logits", "initialisation": "strong"},
         {"decoder_octaves": 2, "decoder_strides": (1, 1, 2), "refinement_stride": 2, "refinement_pool": 1},
     ],
 )
 def test_equals_the_textbook_in_values_and_gradients(options):
-    model, x = small(**options), video()
+    model, x = small(**options), video(5)
     torch.manual_seed(5)
     plain = PlainPROVIDE(model)
     expected = plain.loss(x)
@@ -124,6 +126,10 @@ def test_the_baseline_is_iodine_with_its_parameters_and_knows_no_earlier_frames(
     assert torch.equal(*refined)
     with pytest.raises(InputError, match="start is 'predicted', but with conditional=False nothing predicts"):
         small(start="predicted", conditional=False)
+    with pytest.raises(
+        InputError, match="motion is 2 with start 'learned'; it needs to be 0, or above 0 with 'predicted'"
+    ):
+        small(motion=2)
     with pytest.raises(InputError, match="temporal=False leaves nothing to condition on; set conditional=False"):
         small(temporal=False)
 
@@ -154,17 +160,40 @@ def test_loss_counts_its_decodes(monkeypatch):
 def test_frames_start_at_what_the_prior_makes_of_the_one_before():
     model, x = small(start="predicted", resample=True), video(4, 1)
     opened, opening = [], model._opening
-    model._opening = lambda frame, before: opened.append((before, frame, opening(frame, before))) or opened[-1][2]
+    model._opening = lambda frame, trail: opened.append((trail, frame, opening(frame, trail))) or opened[-1][2]
     with torch.no_grad():
         list(model.stream(x.unbind(1), horizon=2))
         model.loss({"image": x})
     for run in (opened[:6], opened[6:]):
         (nothing, _, learned), *later = run
-        assert nothing is None and torch.equal(learned, model._posterior(3))
-        for before, frame, start in later:
+        assert nothing == () and torch.equal(learned, model._posterior(3))
+        for (before,), frame, start in later:
             change = model.prior[1](model.prior[0](frame.hidden).relu())
-            torch.testing.assert_close(start[:, :5], before[:, :5] + change)
+            torch.testing.assert_close(start[:, :5], before + change)
             assert torch.equal(start, torch.cat([frame.prior_mean, frame.prior_logvar], 1))
+
+
+def test_the_prior_can_learn_alone():
+    whole, alone = (small(start="predicted", motion=2, predicted_frames=2) for _ in range(2))
+    for name, parameter in alone.named_parameters():
+        parameter.requires_grad_(name.startswith(("prior", "momentum")))
+    for model in (whole, alone):
+        torch.manual_seed(1)
+        model.loss({"image": video(5)}).total.backward()
+    for (name, expected), (_, found) in zip(whole.named_parameters(), alone.named_parameters(), strict=True):
+        assert torch.equal(found.grad, expected.grad) if found.requires_grad else found.grad is None, name
+
+
+def test_a_change_that_goes_on_is_predicted_to_go_on():
+    model = small(start="predicted", motion=2)
+    torch.nn.init.eye_(model.momentum.weight)
+    torch.nn.init.zeros_(model.prior[1].weight)
+    torch.nn.init.zeros_(model.prior[1].bias)
+    hidden, start, step = torch.randn(3, 6, 5, dtype=torch.float64).unbind(0)
+    hidden = torch.cat([hidden, hidden[:, :1]], 1)
+    for frames in (1, 2, 3):
+        trail = tuple(start + f * step for f in range(frames))
+        torch.testing.assert_close(model._prior(hidden, trail)[0], trail[-1] + step * (frames > 1))
 
 
 def test_where_the_prior_expects_no_change_predictions_repeat_one_belief():

@@ -77,6 +77,13 @@ def test_a_group_trains_at_its_own_rate(tmp_path):
     trained, untrained = (checkpoint(run)["state_dict"] for run in (still, fit(tmp_path / "untrained", 1, lr=0.0)))
     same = {name for name in trained if torch.equal(trained[name], untrained[name])}
     assert same == {name for name in trained if "colour" in name}
+    assert moments(still, ToyModel()).keys() == {"logit"}  # the others had no gradient
+
+
+def test_resuming_goes_on_with_what_did_not_learn_before(tmp_path):
+    before = checkpoint(fit(tmp_path, 3, groups=[ParameterGroup("^colour", lr_scale=0.0)]))["state_dict"]
+    after = checkpoint(fit(tmp_path, 5, ckpt_path="last"))["state_dict"]
+    assert not any(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_resuming_with_groups_is_bitwise_equal(tmp_path):

@@ -31,6 +31,9 @@ from unscene.nn.squeezenet import SqueezeFeatures
 from unscene.priors.lds import LDS
 from unscene.scenes import Decomposition, Scenes, check_image
 
+Trail = tuple[Float[Tensor, "N D"], ...]  # means of the last frames' posteriors, the oldest first
+State = tuple[Trail, Float[Tensor, "N S"], Float[Tensor, "N S"]]  # what frames leave to the next, the 2D-LSTM's last
+
 
 class Frame(NamedTuple):
     """What stays the same in all iterations of one frame. N = B K rows, sample-major."""
@@ -109,6 +112,9 @@ class PROVIDE(VideoModel):
             one, the conditional prior, which is then the mean of the frame before and a change. By that slots keep
             their objects although samples are drawn anew, and the first decode of a frame is its prediction. Not in
             the paper.
+        motion: the prior then expects the mean change of the last so many frames to go on, and its network, which
+            sees that change and the posterior's mean beside the temporal state, only what departs from it. Not in
+            the paper.
         predict_z: what predicted frames are decoded from: the video's first sample, or the mean of the prior.
         predicted_frames: so many frames at the end of a training clip, but never the first, are not seen but predicted,
             one from the other, and their negative log likelihood counts. Not in the paper, where nothing trains that.
@@ -159,6 +165,7 @@ class PROVIDE(VideoModel):
         mask_posterior: Literal["likelihood", "log_likelihood"] = "likelihood",
         resample: bool = False,
         start: Literal["learned", "predicted"] = "learned",
+        motion: int = 0,
         predict_z: Literal["first", "prior_mean"] = "first",
         predicted_frames: int = 0,
         features: Literal["none", "squeeze"] = "none",
@@ -180,12 +187,14 @@ class PROVIDE(VideoModel):
             raise InputError("temporal=False leaves nothing to condition on; set conditional=False and grid='full' too")
         if start == "predicted" and not conditional:
             raise InputError("start is 'predicted', but with conditional=False nothing predicts; set it to True")
+        if motion < 0 or (motion and start != "predicted"):
+            raise InputError(f"motion is {motion} with start '{start}'; it needs to be 0, or above 0 with 'predicted'")
         self.image_channels, self.image_size = image_channels, tuple(image_size)
         self.num_slots, self.iterations = num_slots, iterations
         self.likelihood, self.per_channel = Gaussian(variance**0.5, normalised=False), mixture == "channel"
         self.kl_weight, self.entropy_weight, self.adapt_weight = kl_weight, entropy_weight, adapt_weight
         self.grid, self.conditional, self.step_weight = grid, conditional, step_weight
-        self.resample, self.start = resample, start
+        self.resample, self.start, self.motion = resample, start, motion
         self.prior_logvar, self.mask_posterior, self.predict_z = prior_logvar, mask_posterior, predict_z
         self.predicted_frames = predicted_frames
         self.lds, self.code_norm = LDS.from_options(lds, num_slots), code_norm
@@ -195,9 +204,13 @@ class PROVIDE(VideoModel):
         self.initial_posterior = nn.Parameter(torch.empty(2 * latent_size).uniform_(-0.5, 0.5))
         self.register_buffer("beta", torch.tensor(float(likelihood_weight)))
         if conditional:
+            known = hidden_size + (2 * latent_size if motion else 0)
             self.prior = nn.ModuleList(
-                [nn.Linear(hidden_size, hidden_size), *(nn.Linear(hidden_size, latent_size) for _ in range(2))]
+                [nn.Linear(known, hidden_size), *(nn.Linear(hidden_size, latent_size) for _ in range(2))]
             )
+            if motion:
+                self.momentum = nn.Linear(latent_size, latent_size, bias=False)
+                nn.init.zeros_(self.momentum.weight)
             self.condition = nn.Sequential(
                 nn.Linear(latent_size + hidden_size, latent_size),
                 nn.ELU(),
@@ -237,12 +250,12 @@ class PROVIDE(VideoModel):
         video = self._checked(batch["image"], "B, T, C, H, W", "video")
         observed = max(video.shape[1] - self.predicted_frames, 1)
         first, (hidden, cell) = self._first_sample(len(video) * self.num_slots), self._start(len(video), self.num_slots)
-        prepared, total, last, posterior = self.decoder.prepare(self.image_size), 0.0, [], None
+        prepared, total, last, trail = self.decoder.prepare(self.image_size), 0.0, [], ()
         for f, image in enumerate(video[:, :observed].unbind(1)):
             if self.truncate and f and f % self.truncate == 0:
-                hidden, cell, posterior = hidden.detach(), cell.detach(), posterior.detach()
-            frame = self._frame(image, hidden, cell, prepared, posterior)
-            posterior = self._opening(frame, posterior)
+                hidden, cell, trail = hidden.detach(), cell.detach(), tuple(mean.detach() for mean in trail)
+            frame = self._frame(image, hidden, cell, prepared, trail)
+            posterior = self._opening(frame, trail)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             num_decodes = self.num_decodes(f)
             for i in range(num_decodes):
@@ -252,12 +265,13 @@ class PROVIDE(VideoModel):
                 weights = (frame.beta, self.kl_weight, self.entropy_weight, alike_weight)
                 objective = sum(w * t for w, t in zip(weights, terms, strict=True))
                 total = total + self._weight(f, i, num_decodes) * objective
+            trail = self._longer(trail, posterior)
             last.append(torch.stack([term.detach() for term in terms]))
         means = dict(zip(("nll", "kl", "entropy", "lds"), torch.stack(last).mean(0), strict=True))
         if self.training and self.adapt_weight:
             self._adapt(last[-1][0])
         if future := video.shape[1] - observed:
-            nll = self._prediction_loss(video[:, observed:], first, (posterior, hidden, cell), prepared)
+            nll = self._prediction_loss(video[:, observed:], first, (trail, hidden, cell), prepared)
             total, means["predicted_nll"] = total + self.beta * nll, nll.detach() / future
         return Losses(total, {name: mean for name, mean in means.items() if self.lds or name != "lds"})
 
@@ -278,7 +292,7 @@ class PROVIDE(VideoModel):
             if state is None:
                 with torch.inference_mode(False):  # so that a graph can begin at the sample
                     first = self._first_sample(len(image) * num_slots)
-                    state = (None, *self._start(len(image), num_slots))
+                    state = ((), *self._start(len(image), num_slots))
             decomposition, state = self._observe(image, f, first, *state, prepared)
             yield decomposition
         if state is None:
@@ -298,30 +312,31 @@ class PROVIDE(VideoModel):
         image: Tensor,
         f: int,
         first: Tensor,
-        before: Tensor | None,
+        trail: Trail,
         hidden: Tensor,
         cell: Tensor,
         prepared: Sequence[Tensor],
     ):
-        """The Decomposition of frame ``f``, and what follows on ``before``: its posterior and the temporal state."""
+        """The Decomposition of frame ``f``, and what it leaves to the next: the trail and the temporal state."""
         with torch.inference_mode(False), torch.no_grad():  # the decoder's VJP needs a graph of its own
-            frame = self._frame(image, hidden, cell, prepared, before)
-            posterior = self._opening(frame, before)
+            frame = self._frame(image, hidden, cell, prepared, trail)
+            posterior = self._opening(frame, trail)
             hidden, cell = torch.zeros_like(hidden), torch.zeros_like(cell)
             for i in range(self.num_decodes(f)):
                 guess = self._guess(frame, posterior, first if i == 0 and not self.resample else None)
                 if i < self.iterations - 1:
                     posterior, hidden, cell = self._refine(frame, guess, hidden, cell)
-            return self._decomposition(guess, *guess.posterior.chunk(2, 1)), (posterior, hidden, cell)
+            state = self._longer(trail, posterior), hidden, cell
+            return self._decomposition(guess, *guess.posterior.chunk(2, 1)), state
 
     @torch.no_grad()
-    def _imagine(self, *state: Any) -> tuple[Decomposition, tuple[Tensor, ...]]:
+    def _imagine(self, *state: Any) -> tuple[Decomposition, State]:
         """The Decomposition of the next frame, and what follows on it."""
         frame, guess, state = self._expect(*state)
         return self._decomposition(guess, frame.prior_mean, frame.prior_logvar), state
 
     def _prediction_loss(
-        self, future: Tensor, first: Tensor, state: tuple[Tensor, ...], prepared: Sequence[Tensor]
+        self, future: Tensor, first: Tensor, state: State, prepared: Sequence[Tensor]
     ) -> Float[Tensor, ""]:
         """Negative log likelihood of the frames (B, T, C, H, W) that follow, sum over them, mean over videos."""
         total = 0.0
@@ -332,19 +347,19 @@ class PROVIDE(VideoModel):
         return total / len(future)
 
     def _expect(
-        self, batch_size: int, first: Tensor, before: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
-    ) -> tuple[Frame, Guess, tuple[Tensor, ...]]:
+        self, batch_size: int, first: Tensor, trail: Trail, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor]
+    ) -> tuple[Frame, Guess, State]:
         """The next frame, and what follows on it; one decode, one update without gradient inputs."""
-        z = first if self.predict_z == "first" else self._prior(hidden, before)[0]
+        z = first if self.predict_z == "first" else self._prior(hidden, trail)[0]
         means, mask_logits = self._decode(z, hidden, batch_size, prepared)
         image = (mask_logits.softmax(1).unsqueeze(2) * means).sum(1)
-        frame = self._frame(image, hidden, cell, prepared, before)
-        posterior = self._opening(frame, before)
+        frame = self._frame(image, hidden, cell, prepared, trail)
+        posterior = self._opening(frame, trail)
         mixture = spatial_mixture(self.likelihood, image, means, mask_logits, self.per_channel)
         guess = Guess(posterior, None, z, means, mask_logits, mixture)
         none = [torch.zeros_like(x) for x in (means, mask_logits, posterior)]
         _, *state = self._refine(frame, guess, torch.zeros_like(hidden), torch.zeros_like(cell), none)
-        return frame, guess, (posterior, *state)
+        return frame, guess, (self._longer(trail, posterior), *state)
 
     def _iterate(self, frame: Frame, state: Sequence[Tensor | None], update: bool):
         """Loss terms of one decode, then the posterior and LSTM state that follow."""
@@ -360,20 +375,25 @@ class PROVIDE(VideoModel):
         return outputs[:4], outputs[4:]
 
     def _frame(
-        self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor], before: Tensor | None = None
+        self, image: Tensor, hidden: Tensor, cell: Tensor, prepared: Sequence[Tensor], trail: Trail = ()
     ) -> Frame:
-        prior = self._prior(hidden, before)
+        prior = self._prior(hidden, trail)
         return Frame(image, self._constant(image), hidden, cell, *prior, self.beta, tuple(prepared))
 
-    def _prior(self, hidden: Tensor, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of z given the temporal state, and the posterior ``before`` if frames start there."""
+    def _prior(self, hidden: Tensor, trail: Trail = ()) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of z given the temporal state, and if frames start there the ``trail``."""
+        expected = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
         if not self.conditional:
-            zeros = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
-            return zeros, zeros
+            return expected, expected
         shared, mean, logvar = self.prior
-        code = shared(hidden).relu()
-        expected = mean(code) if before is None or self.start == "learned" else before.chunk(2, 1)[0] + mean(code)
-        return expected, F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
+        known = [hidden]
+        if self.start == "predicted" and trail:
+            expected = trail[-1]
+        if self.motion:
+            change = (trail[-1] - trail[0]) / max(len(trail) - 1, 1) if trail else expected
+            known, expected = [hidden, expected, change], expected + self.momentum(change)
+        code = shared(torch.cat(known, 1)).relu()
+        return expected + mean(code), F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
 
     def _guess(self, frame: Frame, posterior: Tensor, z: Tensor | None) -> Guess:
         mean, logvar = posterior.chunk(2, 1)
@@ -418,28 +438,29 @@ class PROVIDE(VideoModel):
             alike = self.lds.mean(*(x.unflatten(0, (len(masks), -1)) for x in (guess.z, mean)), masks)
         return *(x / len(frame.image) for x in sums), alike
 
-    @torch.no_grad()
     def _gradients(self, frame: Frame, guess: Guess) -> tuple[Tensor, Tensor, Tensor]:
         """Of each video's own loss, with respect to the means, the masks (as free variables) and the posterior."""
-        mixture, masks = guess.mixture, guess.mixture.masks
-        d_means = frame.beta * mixture.means_gradient
-        d_masks = -frame.beta * (mixture.responsibilities.sum(2) / masks.clamp_min(1e-12))
-        d_masks -= self.entropy_weight * ((masks + 1e-9).log() + masks / (masks + 1e-9))
-        mean, logvar = guess.posterior.chunk(2, 1)
-        d_mean = self.kl_weight * (mean - frame.prior_mean) * (-frame.prior_logvar).exp()
-        d_logvar = self.kl_weight * 0.5 * ((logvar - frame.prior_logvar).exp() - 1)
-        if guess.noise is not None:
-            d_logits = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
-            outputs = (guess.means, guess.mask_logits)
-            (dz,) = torch.autograd.grad(outputs, guess.z, (d_means, d_logits), retain_graph=guess.z.grad_fn is not None)
-            if self.lds and self.lds.in_refinement:
-                latents = (x.unflatten(0, (len(masks), -1)) for x in (guess.z, mean))
-                dz_alike, d_mean_alike = self.lds.gradient(*latents, masks)
-                dz, d_mean = dz + dz_alike.flatten(0, 1), d_mean + d_mean_alike.flatten(0, 1)
-            d_mean, d_logvar = d_mean + dz, d_logvar + 0.5 * dz * guess.noise * (0.5 * logvar).exp()
-        if self.mask_gradient == "logits":
-            d_masks = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
-        return d_means, d_masks, torch.cat([d_mean, d_logvar], 1)
+        in_training = torch.is_grad_enabled()
+        with torch.no_grad():
+            mixture, masks = guess.mixture, guess.mixture.masks
+            d_means = frame.beta * mixture.means_gradient
+            d_masks = -frame.beta * (mixture.responsibilities.sum(2) / masks.clamp_min(1e-12))
+            d_masks -= self.entropy_weight * ((masks + 1e-9).log() + masks / (masks + 1e-9))
+            mean, logvar = guess.posterior.chunk(2, 1)
+            d_mean = self.kl_weight * (mean - frame.prior_mean) * (-frame.prior_logvar).exp()
+            d_logvar = self.kl_weight * 0.5 * ((logvar - frame.prior_logvar).exp() - 1)
+            if guess.noise is not None:
+                d_logits = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
+                outputs = (guess.means, guess.mask_logits)
+                (dz,) = torch.autograd.grad(outputs, guess.z, (d_means, d_logits), retain_graph=in_training)
+                if self.lds and self.lds.in_refinement:
+                    latents = (x.unflatten(0, (len(masks), -1)) for x in (guess.z, mean))
+                    dz_alike, d_mean_alike = self.lds.gradient(*latents, masks)
+                    dz, d_mean = dz + dz_alike.flatten(0, 1), d_mean + d_mean_alike.flatten(0, 1)
+                d_mean, d_logvar = d_mean + dz, d_logvar + 0.5 * dz * guess.noise * (0.5 * logvar).exp()
+            if self.mask_gradient == "logits":
+                d_masks = masks * (d_masks - (masks * d_masks).sum(1, keepdim=True))
+            return d_means, d_masks, torch.cat([d_mean, d_logvar], 1)
 
     def _maps(self, frame: Frame, guess: Guess, d_means: Tensor, d_masks: Tensor) -> Float[Tensor, "B K C H W"]:
         mixture, image = guess.mixture, frame.image.unsqueeze(1)
@@ -488,11 +509,14 @@ class PROVIDE(VideoModel):
         """The code's rule for colour: a weight for the next batch from the last loss of this one."""
         self.beta = torch.where(nll > 600, 300.0, torch.where(nll > 200, 100.0, self.beta)).to(self.beta)
 
-    def _opening(self, frame: Frame, before: Tensor | None) -> Float[Tensor, "N P"]:
-        """The posterior with which a frame starts, given that of the frame before, if there was one."""
-        if before is None or self.start == "learned":
+    def _opening(self, frame: Frame, trail: Trail) -> Float[Tensor, "N P"]:
+        """The posterior with which a frame starts, given those of the frames before, if there were any."""
+        if not trail or self.start == "learned":
             return self._posterior(len(frame.hidden))
         return torch.cat([frame.prior_mean, frame.prior_logvar], 1)
+
+    def _longer(self, trail: Trail, posterior: Float[Tensor, "N P"]) -> Trail:
+        return (*trail, posterior.chunk(2, 1)[0])[-self.motion - 1 :]
 
     def _posterior(self, rows: int) -> Float[Tensor, "N P"]:
         return self.initial_posterior.expand(rows, -1)

@@ -19,7 +19,7 @@ class ParameterGroup:
 
     Args:
         match: regular expression, searched for in the names of the parameters.
-        lr_scale: factor on the optimiser's learning rate.
+        lr_scale: factor on the optimiser's learning rate; with 0 they do not learn, and take no time for gradients.
         weight_decay: in place of the optimiser's.
         scheduled: whether the learning rate follows the schedule; if not, it stays what it is.
     """

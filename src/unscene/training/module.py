@@ -60,6 +60,10 @@ class SceneModule(LightningModule):
         self.scores = nn.ModuleDict({"mse": ImageMean(mse), "ari": ImageMean(ari), "fg_ari": ImageMean(fg_ari)})
 
     def setup(self, stage: str) -> None:
+        for group, named in arrange(self.model, self.groups):
+            if group.lr_scale == 0:  # what does not learn needs no gradient, nor a part in the norm that is clipped
+                for _, parameter in named:
+                    parameter.requires_grad_(False)
         if self.model.idle_parameters and isinstance(self.trainer.strategy, DDPStrategy):
             # What the strategy "ddp_find_unused_parameters_true" would do, which no user should have to know.
             self.trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
