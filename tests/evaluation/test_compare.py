@@ -79,7 +79,7 @@ def test_json_and_table(scores):
     lines = found.table().splitlines()
     assert lines[0].split() == ["without", "with", "drop"]
     assert lines[1].split() == ["mse_rgb", "0.3", "0.15", "0.15"]
-    assert "dup_image (% of images)                   75          25          50" in lines
+    assert "dup_image (% of images)       75       25        50" in lines
 
 
 def test_mean_and_spread_over_seeds(scores):

@@ -47,7 +47,7 @@ def test_a_pair_by_hand():
     _, image, _ = found
     np.testing.assert_allclose(image[3:7], [16 / 40, 0.2, -(0.5**0.5), 24 / 64], rtol=1e-6)
     assert image.image == 0 and not image.substituted
-    assert pairs_table(found).splitlines()[2] == "     0    1, 2   0.400    0.200   -0.707   0.3750"
+    assert pairs_table(found).splitlines()[2] == "0       1, 2  0.400   0.200  -0.707  0.3750"
 
 
 def test_thresholds_on_the_measures_are_the_rule():

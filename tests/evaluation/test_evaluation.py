@@ -147,9 +147,9 @@ def test_mixed_precision_autocasts():
 def test_table():
     values = {"fg_ari": np.array([0.5, 1.0, np.nan, np.inf]), "mse": np.full(4, np.nan)}
     assert Evaluation(values, {}).table().splitlines() == [
-        "metric            mean         std       n",
-        "fg_ari            0.75        0.25       2",
-        "mse                  -           -       0",
+        "metric  mean   std  n",
+        "fg_ari  0.75  0.25  2",
+        "mse        -     -  0",
     ]
 
 

@@ -50,9 +50,9 @@ def test_one_run_has_no_spread_and_undefined_is_undefined():
     assert runs.scores["ari"]["all"] == {"mean": None, "std": None}
     assert runs.scores["mse"]["kept"] == {"mean": 1.0, "std": None}
     assert runs.table().splitlines() == [
-        "metric                all 1 runs           1 runs kept",
-        "ari                            -                     -",
-        "mse                            1                     1",
+        "metric  all 1 runs  1 runs kept",
+        "ari              -            -",
+        "mse              1            1",
     ]
 
 

@@ -199,9 +199,9 @@ def test_generators_have_classes(data, name):
 def test_table():
     table = class_table({"semantic": {"accuracy": 0.5, "miou_fg": None}, "clustering": {"num_classes": 3}})
     assert table.splitlines() == [
-        "semantic accuracy                0.5",
-        "semantic miou_fg                   -",
-        "clustering num_classes             3",
+        "semantic accuracy       0.5",
+        "semantic miou_fg          -",
+        "clustering num_classes    3",
     ]
 
 

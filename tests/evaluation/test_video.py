@@ -111,12 +111,12 @@ def test_json_and_table_of_predictions():
     prediction = {"mse": np.array([[0.0, 0.2], [0.2, 0.4]]), "ari": np.array([[nan, 1.0], [nan, 0.5]])}
     evaluation = Evaluation({"frame_fg_ari_legacy": np.ones(2)}, {"note": "Note."}, prediction)
     assert evaluation.table().splitlines() == [
-        "metric                       mean         std       n",
-        "frame_fg_ari_legacy             1           0       2",
+        "metric               mean  std  n",
+        "frame_fg_ari_legacy     1    0  2",
         "",
-        "horizon                 mse         mse 1..h              ari         ari 1..h",
-        "1                       0.1              0.1                -                -",
-        "2                       0.3              0.2             0.75             0.75",
+        "horizon  mse  mse 1..h   ari  ari 1..h",
+        "1        0.1       0.1     -         -",
+        "2        0.3       0.2  0.75      0.75",
         "Note.",
     ]
     table = json.loads(json.dumps(evaluation.to_json(), allow_nan=False))["prediction"]

@@ -13,6 +13,7 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned, number
 from unscene.files import replacing, write_json
 from unscene.training.checkpoint import LAST, link_atomically
 from unscene.training.logger import read_rows
@@ -72,11 +73,11 @@ def final_loss(metrics: Path) -> float:
 
 def table(results: list[dict[str, Any]], best: int) -> str:
     """Aligned text: seed and loss of each restart."""
-    lines = [f"{'seed':>6}{'loss':>12}"]
+    rows = [("seed", "loss", "")]
     for i, result in enumerate(results):
-        loss = "diverged" if result["loss"] is None else f"{result['loss']:.5g}"
-        lines.append(f"{result['seed']:>6}{loss:>12}" + ("  kept" if i == best else ""))
-    return "\n".join(lines)
+        loss = "diverged" if result["loss"] is None else number(result["loss"])
+        rows.append((str(result["seed"]), loss, "kept" if i == best else ""))
+    return aligned(rows)
 
 
 def _result(train: Train, place: RunFolder, seed: int, max_steps: int, continued: bool) -> dict[str, Any]:

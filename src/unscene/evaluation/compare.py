@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned, number
 from unscene.evaluation.result import or_none
 from unscene.metrics import percent_of_images
 
@@ -41,12 +42,11 @@ class Comparison:
 
     def table(self) -> str:
         """Aligned text: scores, percentages, correlations."""
-        lines = [f"{'':<32}{'without':>12}{'with':>12}{'drop':>12}"]
-        rows = self.scores | {f"{rule} (% of images)": row for rule, row in self.percent.items()}
-        for name, row in rows.items():
-            lines.append(f"{name:<32}{row['without']:>12.5g}{row['with']:>12.5g}{row['drop']:>12.5g}")
-        lines += [f"Pearson of gap drop and {name}: {value:.4f}" for name, value in self.correlations.items()]
-        return "\n".join(lines)
+        titles, scores = ("without", "with", "drop"), self.scores
+        scores = scores | {f"{rule} (% of images)": row for rule, row in self.percent.items()}
+        rows = [(name, *(number(row[title]) for title in titles)) for name, row in scores.items()]
+        lines = [f"Pearson of gap drop and {name}: {value:.4f}" for name, value in self.correlations.items()]
+        return "\n".join([aligned([("", *titles), *rows]), *lines])
 
 
 def compare(without: Mapping[str, np.ndarray], with_prior: Mapping[str, np.ndarray]) -> Comparison:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned
 from unscene.evaluation.common import batches, count_scenes, decompose_options, undisturbed, usable_device
 from unscene.metrics import silhouettes
 from unscene.metrics.slots import cosine_similarities
@@ -75,12 +76,12 @@ def duplicate_pairs(
 
 def pairs_table(pairs: Sequence[SlotPair]) -> str:
     """One line of aligned text for each pair."""
-    lines = [f"{'image':>6}{'slots':>8}{'IoU':>8}{'colour':>9}{'latent':>9}{'area':>9}"]
+    rows = [("image", "slots", "IoU", "colour", "latent", "area", "")]
     for pair in pairs:
-        slots = f"{pair.first}, {pair.second}"
-        numbers = f"{pair.iou:8.3f}{pair.distance:9.3f}{pair.similarity:9.3f}{pair.area:9.4f}"
-        lines.append(f"{pair.image:>6}{slots:>8}{numbers}{'  substituted' if pair.substituted else ''}")
-    return "\n".join(lines)
+        numbers = f"{pair.iou:.3f}", f"{pair.distance:.3f}", f"{pair.similarity:.3f}", f"{pair.area:.4f}"
+        note = "substituted" if pair.substituted else ""
+        rows.append((str(pair.image), f"{pair.first}, {pair.second}", *numbers, note))
+    return aligned(rows)
 
 
 def _measure(d: Decomposition, start: int, min_iou: float, min_area: float) -> list[SlotPair]:

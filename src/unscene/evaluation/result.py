@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from unscene.evaluation.aligned import aligned, number
 from unscene.files import write_json
 from unscene.metrics import running_mean
 
@@ -31,25 +32,18 @@ class Evaluation:
 
     def table(self) -> str:
         """The summary as aligned text, one metric per line; then predictions, one horizon per line."""
-        width = max(10, *(len(name) + 2 for name in self.values))
-        header = f"{'metric':<{width}}{'mean':>12}{'std':>12}{'n':>8}"
-        rows = [
-            f"{name:<{width}}{_number(row['mean'])}{_number(row['std'])}{row['n']:>8}"
-            for name, row in self.summary().items()
-        ]
-        note = [self.meta["note"]] if self.meta.get("note") else []
-        return "\n".join([header, *rows, *self._horizons(), *note])
+        rows = [(name, number(row["mean"]), number(row["std"]), str(row["n"])) for name, row in self.summary().items()]
+        text = aligned([("metric", "mean", "std", "n"), *rows])
+        if self.prediction:
+            text += "\n\n" + aligned(self._horizons())
+        return f"{text}\n{self.meta['note']}" if self.meta.get("note") else text
 
-    def _horizons(self) -> list[str]:
+    def _horizons(self) -> list[tuple[str, ...]]:
+        """Titles, then a line for each horizon."""
         columns = [(name, key, row[key]) for name, row in by_horizon(self.prediction).items() for key in row]
-        if not columns:
-            return []
         titles = (name if key == "at" else f"{name} 1..h" for name, key, _ in columns)
         lines = zip(*(values for _, _, values in columns), strict=True)
-        return [
-            f"\n{'horizon':<10}" + "".join(f"{title:>17}" for title in titles),
-            *(f"{h:<10}" + "".join(f"{_number(value):>17}" for value in line) for h, line in enumerate(lines, 1)),
-        ]
+        return [("horizon", *titles), *((str(h), *map(number, line)) for h, line in enumerate(lines, 1))]
 
     def to_json(self) -> dict[str, Any]:
         """``{"metrics": {name: {"mean", "std", "n"}}, "meta": {...}}``; a mean over no image is None.
@@ -83,7 +77,3 @@ def or_none(value: float) -> float | None:
 def _summary(values: np.ndarray) -> dict[str, float | int | None]:
     mean, std = (values.mean().item(), values.std().item()) if len(values) else (None, None)
     return {"mean": mean, "std": std, "n": len(values)}
-
-
-def _number(value: float | None) -> str:
-    return f"{'-':>12}" if value is None else f"{value:>12.5g}"

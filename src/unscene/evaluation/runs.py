@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned
 
 OUTLIER = 1.5  # times the median loss
 POOLED = ("semantic", "clustering", "cosegmentation")  # scores of all images as one, in the meta of an evaluation
@@ -39,12 +40,8 @@ class Runs:
     def table(self) -> str:
         """Aligned text: mean ± standard deviation over all runs, and over those that are kept."""
         kept = self.num_runs - len(self.dropped)
-        width = max(10, *(len(name) + 2 for name in self.scores))
-        lines = [f"{'metric':<{width}}{f'all {self.num_runs} runs':>22}{f'{kept} runs kept':>22}"]
-        lines += [
-            f"{name:<{width}}{_number(row['all']):>22}{_number(row['kept']):>22}" for name, row in self.scores.items()
-        ]
-        return "\n".join(lines)
+        rows = ((name, _number(row["all"]), _number(row["kept"])) for name, row in self.scores.items())
+        return aligned([("metric", f"all {self.num_runs} runs", f"{kept} runs kept"), *rows])
 
 
 def runs_table(evaluations: Sequence[Mapping[str, Any]], loss: str = "mse") -> Runs:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned
 from unscene.evaluation.common import batches, count_scenes, undisturbed, usable_device
 from unscene.models.base import SceneModel
 from unscene.scenes import Scenes
@@ -36,10 +37,11 @@ class SpriteUsage(NamedTuple):
 
     def table(self) -> str:
         """Aligned text, one sprite per line."""
-        lines = [f"{'sprite':>6}{'images':>9}{'share':>9}{'layers':>9}"]
-        for row in self.to_json()["sprites"]:
-            lines.append(f"{row['sprite']:>6}{row['images']:>9}{row['share']:>9.1%}{row['layers']:>9}")
-        return "\n".join([*lines, f"in {self.num_images} images"])
+        rows = [
+            (str(row["sprite"]), str(row["images"]), f"{row['share']:.1%}", str(row["layers"]))
+            for row in self.to_json()["sprites"]
+        ]
+        return f"{aligned([('sprite', 'images', 'share', 'layers'), *rows])}\nin {self.num_images} images"
 
 
 @torch.no_grad()

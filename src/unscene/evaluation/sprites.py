@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from unscene import metrics
 from unscene.errors import InputError
+from unscene.evaluation.aligned import aligned, number
 from unscene.evaluation.class_counts import ImageCounter, PixelCounter, named
 from unscene.evaluation.common import batches, count_scenes, undisturbed, usable_device
 from unscene.models.base import SceneModel
@@ -52,11 +53,7 @@ def class_scores(
 
 def class_table(scores: Mapping[str, Mapping[str, float | int | None]]) -> str:
     """What `class_scores` found as aligned text, one score per line."""
-    rows = [(f"{group} {name}", value) for group, found in scores.items() for name, value in found.items()]
-    width = max(len(name) for name, _ in rows) + 2
-    return "\n".join(
-        f"{name:<{width}}" + (f"{'-':>12}" if value is None else f"{value:>12.5g}") for name, value in rows
-    )
+    return aligned([(f"{of} {name}", number(value)) for of, found in scores.items() for name, value in found.items()])
 
 
 def semantic_scores(
