@@ -382,16 +382,15 @@ class PROVIDE(VideoModel):
 
     def _prior(self, hidden: Tensor, trail: Trail = ()) -> tuple[Tensor, Tensor]:
         """Mean and log variance of z given the temporal state, and if frames start there the ``trail``."""
-        expected = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
+        zeros = hidden.new_zeros(len(hidden), len(self.initial_posterior) // 2)
         if not self.conditional:
-            return expected, expected
+            return zeros, zeros
         shared, mean, logvar = self.prior
-        known = [hidden]
-        if self.start == "predicted" and trail:
-            expected = trail[-1]
+        last = trail[-1] if trail and self.start == "predicted" else zeros
+        known, expected = [hidden], last
         if self.motion:
-            change = (trail[-1] - trail[0]) / max(len(trail) - 1, 1) if trail else expected
-            known, expected = [hidden, expected, change], expected + self.momentum(change)
+            change = (last - trail[0]) / max(len(trail) - 1, 1) if trail else zeros
+            known, expected = [hidden, last, change], last + self.momentum(change)
         code = shared(torch.cat(known, 1)).relu()
         return expected + mean(code), F.softplus(logvar(code)) if self.prior_logvar == "softplus" else logvar(code)
 
