@@ -153,10 +153,10 @@ def attention(colouring, maps, num_slots, uniform):
 
 def genesis_v2_loss(model, image, uniform, noise):
     """The loss at beta = 1; the U-Net and the heads' convolutions are the model's own."""
-    seen = [image, grid_of(image.shape[2:], image)] if model.coordinates else [image]
-    maps = model.encoder(torch.cat(seen, 1))
+    maps = model.encoder(image)
     masks = attention(model.colouring, model.segmentation_head(maps), noise.shape[1], uniform)
-    features = model.feature_head(maps)
+    known = [maps, grid_of(image.shape[2:], image)] if model.coordinates else [maps]
+    features = model.feature_head(torch.cat(known, 1))
     features = F.conv2d(features, model.features.weight[:, :, None, None], model.features.bias)
     posteriors = []
     for mask in masks:

@@ -46,8 +46,8 @@ class GenesisV2(SceneModel):
         latent_size: D of a slot.
         encoder_channels: of the U-Net on the way down, multiples of 8; by default 64 and twice that on the three
             smallest maps, one block per halving down to about 4 x 4.
-        coordinates: the U-Net sees the positions of pixels as two more channels. Not in the paper, where it has to
-            learn them from the edges of the image.
+        coordinates: the feature head sees the positions of pixels as two more channels, so that a mean over a mask can
+            tell where things are. Not in the paper, where the U-Net has to learn that from the edges of the image.
         colour_size: dimensions of the space of colours, the last two being positions too.
         decoder_channels: of the transposed convolutions, each of which doubles the map; multiples of 8.
         prior_size: width of the LSTM of the prior.
@@ -101,10 +101,10 @@ class GenesisV2(SceneModel):
 
         channels = unet_channels(64, image_size) if encoder_channels is None else encoder_channels
         self.coordinates = coordinates
-        self.encoder = UNet(image_channels + 2 * coordinates, channels, image_size, norm="group")
+        self.encoder = UNet(image_channels, channels, image_size, norm="group")
         self.segmentation_head = Block(channels[0], channels[0], "group")
         self.colouring = InstanceColouring(channels[0], colour_size, num_slots)
-        self.feature_head = Block(channels[0], channels[0], "group")
+        self.feature_head = Block(channels[0] + 2 * coordinates, channels[0], "group")
         self.features = nn.Linear(channels[0], 2 * latent_size)
         self.posterior = nn.Sequential(
             nn.LayerNorm(2 * latent_size),
@@ -164,7 +164,7 @@ class GenesisV2(SceneModel):
     def attend(self, image: Float[Tensor, "B C H W"], *, num_slots: int | None = None) -> Float[Tensor, "B K H W"]:
         """The encoder's masks, from which the latents come."""
         check_positive(num_slots=num_slots)
-        return self._attend(self._encode(self._checked(image)), num_slots or self.num_slots).exp()
+        return self._attend(self.encoder(self._checked(image)), num_slots or self.num_slots).exp()
 
     @torch.no_grad()
     def posteriors(self, scenes: Scenes, *, num_slots: int | None = None) -> dict[str, Posterior]:
@@ -185,8 +185,11 @@ class GenesisV2(SceneModel):
 
     def _infer(self, image: Tensor, num_slots: int) -> tuple[Float[Tensor, "B K H W"], Normal]:
         """Log masks of the encoder, and the posterior."""
-        maps = self._encode(image)
+        maps = self.encoder(image)
         log_attention = self._attend(maps, num_slots)
+        if self.coordinates:
+            positions = linear_coordinates(self.image_size, maps).expand(len(maps), -1, -1, -1)
+            maps = torch.cat([maps, positions], 1)
         features = self.feature_head(maps).to(image.dtype)
         with torch.autocast(image.device.type, enabled=False):
             return log_attention, Normal.posterior(self.posterior(self._pool(features, log_attention.exp())))
@@ -197,12 +200,6 @@ class GenesisV2(SceneModel):
         with torch.autocast(z.device.type, enabled=False):
             prior = self.prior(z)
         return Latent(posterior, prior, z), *self.decode(z)
-
-    def _encode(self, image: Tensor) -> Float[Tensor, "B E H W"]:
-        if self.coordinates:
-            positions = linear_coordinates(self.image_size, image).expand(len(image), -1, -1, -1)
-            image = torch.cat([image, positions], 1)
-        return self.encoder(image)
 
     def _attend(self, maps: Float[Tensor, "B E H W"], num_slots: int) -> Float[Tensor, "B K H W"]:
         return self.colouring(self.segmentation_head(maps), num_slots)
