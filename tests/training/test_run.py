@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import CPUAccelerator, MPSAccelerator
 from safetensors.torch import load_file
 
@@ -89,6 +90,18 @@ def test_a_refused_resume_leaves_the_record_of_the_run(tmp_path):
     assert (folder.config.read_text(), log(folder)) == ("seed: 1", before)
     fit(tmp_path, 8, ckpt_path="last", config="seed: 3")
     assert folder.config.read_text() == "seed: 3"
+
+
+def test_a_training_that_is_refused_leaves_no_folder(tmp_path):
+    class Refuses(Callback):
+        def setup(self, *_, stage):
+            raise InputError("the data does not fit")
+
+    (tmp_path / "old").mkdir()
+    for name in ("old", "new"):
+        with pytest.raises(InputError, match="does not fit"):
+            fit(tmp_path / name, 3, callbacks=[Refuses()])
+    assert [folder.name for folder in tmp_path.iterdir()] == ["old"]
 
 
 def test_on_resuming_the_optimiser_is_the_one_asked_for_now(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -116,7 +117,7 @@ def train(
     checkpoints = Checkpoints(folder.checkpoints, folder.model, checkpoint_every, keep_checkpoints)
     callbacks = [Record(folder, config), checkpoints, Throughput()]
     module = SceneModule(model, optimizer, schedule, seed, groups)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), nothing_left_if_refused(folder):
         warnings.filterwarnings("ignore", message=".*does not have many workers")  # generators need none
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # inside Lightning
         warnings.filterwarnings("ignore", message="GPU available but not used")  # see make_trainer on MPS
@@ -150,6 +151,18 @@ def make_trainer(folder: RunFolder, own_callbacks: list, *, validate: bool, **op
             **FIXED,
             **options,
         )
+
+
+@contextmanager
+def nothing_left_if_refused(folder: RunFolder) -> Iterator[None]:
+    """Remove a folder that was not there before if its training is refused before the first thing is logged."""
+    new = not folder.path.exists()
+    try:
+        yield
+    except InputError:
+        if new and not folder.config.exists() and not folder.metrics.exists():
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 @contextmanager
