@@ -42,8 +42,8 @@ class Comparison:
 
     def table(self) -> str:
         """Aligned text: scores, percentages, correlations."""
-        titles, scores = ("without", "with", "drop"), self.scores
-        scores = scores | {f"{rule} (% of images)": row for rule, row in self.percent.items()}
+        titles = ("without", "with", "drop")
+        scores = self.scores | {f"{rule} (% of images)": row for rule, row in self.percent.items()}
         rows = [(name, *(number(row[title]) for title in titles)) for name, row in scores.items()]
         lines = [f"Pearson of gap drop and {name}: {value:.4f}" for name, value in self.correlations.items()]
         return "\n".join([aligned([("", *titles), *rows]), *lines])
